@@ -1,0 +1,195 @@
+"""Eager module -> canonical graph: the only file that calls ``torch.onnx``.
+
+The exporter's own optimiser is left off: it folds BatchNorm in single precision and keeps quiet
+about what it does not fold. What remains of it here is constant folding and the removal of
+operators that do nothing; everything that changes numbers is a rewrite of ours.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common
+from onnxscript import rewriter
+from onnxscript.optimizer import fold_constants
+from onnxscript.rewriter.rules import common as rules
+from torch import nn
+from torch.nn.utils import parametrize
+
+from tcn_export.errors import UnsupportedModelError
+from tcn_export.graph import BATCH, LENGTH, Graph
+from tcn_export.source.base import Source
+
+MODULE_KEY = "tcn_export.module"
+"""Node metadata: the path of the PyTorch module that a node comes from."""
+
+_EXAMPLE_BATCH = 2  # with 1 the exporter would take the batch for a constant
+_NO_OPERATION = (
+    rules.no_op_cast_rule,
+    rules.no_op_expand_rule,
+    rules.no_op_transpose_rule,
+    rules.collapse_slice_rule,
+    rules.collapse_slice2_rule,
+    rules.cast_cast_rule,
+    rules.reshape_reshape_rule,
+    rules.matmul_add_to_gemm_rule,
+)
+
+
+def capture(source: Source, length: int | None, opset: int) -> Graph:
+    """Trace a source into an ONNX graph with a dynamic batch.
+
+    Args:
+        source: The network; it is not changed.
+        length: Steps of the exported window; None keeps the length symbolic.
+        opset: ONNX operator set version.
+
+    Returns:
+        A graph whose nodes are named after the PyTorch modules they come from.
+
+    Raises:
+        UnsupportedModelError: PyTorch's exporter cannot trace the module.
+    """
+    module = export_copy(source.module)
+    signature = source.signature.with_length(length)
+    steps = length if length is not None else max(source.length, 3)
+    example = torch.zeros(_EXAMPLE_BATCH, source.channels, steps)
+    dynamic: dict[int, Any] = {0: torch.export.Dim(BATCH, min=1)}
+    if length is None:
+        dynamic[2] = torch.export.Dim(LENGTH, min=2)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                opset_version=opset,
+                dynamic_shapes=(dynamic,),
+                input_names=[spec.name for spec in signature.inputs],
+                output_names=[spec.name for spec in signature.outputs],
+            )
+        except torch.onnx.OnnxExporterError as error:
+            raise UnsupportedModelError(
+                f"PyTorch's exporter cannot trace {source.path}: {_first_line(error)}"
+            ) from error
+    assert program is not None
+    model = program.model
+    _canonicalize(model)
+    _name_nodes(model.graph)
+    common.ShapeInferencePass()(model)
+    model.producer_name, model.producer_version = "tcn-export", None
+    return Graph(model, signature)
+
+
+def export_copy(module: nn.Module) -> nn.Module:
+    """A copy in eval mode without weight parametrisations, whose weights are rounded only once.
+
+    ``weight_norm`` is computed in double precision; exporting the parametrisation itself gives
+    graphs that compute the weight again for every call.
+    """
+    plain = copy.deepcopy(module).eval().double()
+    for child in plain.modules():
+        if parametrize.is_parametrized(child):
+            _own_class(child)
+            for name in list(child.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+    return plain.float().requires_grad_(False)
+
+
+def _own_class(module: nn.Module) -> None:
+    """Give a copied module a class of its own.
+
+    A parametrised weight is a property of a class that deepcopy shares with the original;
+    PyTorch removes it by deleting that property, which would break the user's module.
+    """
+    shared = type(module)
+    members = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
+    module.__class__ = type(shared.__name__, shared.__bases__, members)
+
+
+def _canonicalize(model: ir.Model) -> None:
+    for _ in range(2):  # folding a constant can turn an operator into one that does nothing
+        fold_constants(model)
+        rewriter.RewritePass(_NO_OPERATION)(model)
+        common.RemoveUnusedNodesPass()(model)
+    for clean in (
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedNodesPass(),
+        common.TopologicalSortPass(),
+    ):
+        clean(model)
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Name nodes and their outputs ``module.path/Operator``; drop what else the exporter noted.
+
+    Its notes hold stack traces with paths of the exporting machine.
+    """
+    taken: set[str] = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
+    taken |= set(graph.initializers)
+    for node in graph:
+        path = _module_path(node)
+        base = f"{path}/{node.op_type}" if path else node.op_type
+        name, n = base, 2
+        while name in taken:
+            name, n = f"{base}_{n}", n + 1
+        taken.add(name)
+        node.name = name
+        node.metadata_props.clear()
+        node.metadata_props[MODULE_KEY] = path
+        node.doc_string = None
+        for i, value in enumerate(node.outputs):
+            value.metadata_props.clear()
+            if not value.is_graph_output():
+                value.name = name if i == 0 else f"{name}:{i}"
+    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
+        value.metadata_props.clear()
+    graph.metadata_props.clear()
+    _name_constants(graph)
+
+
+def _name_constants(graph: ir.Graph) -> None:
+    """Name constants that are no parameters after the operator input they feed: ``x/Pad.pads``."""
+    for value in [v for v in graph.initializers.values() if (v.name or "").startswith("val_")]:
+        use = next(iter(value.uses()))
+        node, index = use.node, use.idx
+        schema = onnx.defs.get_schema(node.op_type, graph.opset_imports[node.domain], node.domain)
+        value.name = f"{node.name}.{schema.inputs[min(index, len(schema.inputs) - 1)].name}"
+
+
+def _module_path(node: ir.Node) -> str:
+    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
+    return str(scopes[-2]) if len(scopes) > 1 else ""
+
+
+def _first_line(error: Exception) -> str:
+    return str(error.__cause__ or error).strip().split("\n", 1)[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's remarks on itself and on torchvision from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,133 @@
+"""What all commands share: the border at which errors become exit codes, and common options."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tcn_export import __version__
+from tcn_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from tcn_export.progress import Progress
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+SIGNAL_EXIT = 130
+
+
+class Choice(click.Choice[str]):
+    """A choice that knows other spellings, and suggests the nearest one for a wrong word.
+
+    Args:
+        choices: What may be chosen.
+        spellings: Other words for a choice.
+    """
+
+    def __init__(self, choices: list[str], spellings: dict[str, str] | None = None) -> None:
+        super().__init__(choices)
+        self.spellings = spellings or {}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Find the choice that ``value`` means."""
+        word = self.spellings.get(str(value), str(value))
+        if word in self.choices:
+            return word
+        near = difflib.get_close_matches(word, [*self.choices, *self.spellings], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        self.fail(f"{value!r} is not one of {', '.join(self.choices)}.{hint}", param, ctx)
+
+
+def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
+    """Make a command: common options, and `ExportError` as message and exit code.
+
+    The wrapped function gets ``as_json`` and ``verbosity`` beside its own options and returns the
+    exit code.
+    """
+
+    def decorate(function: CommandT) -> click.Command:
+        @functools.wraps(function)
+        def guarded(as_json: bool, verbose: int, quiet: bool, **options: Any) -> None:
+            screen = Screen(as_json, -1 if quiet else verbose)
+            try:
+                code = function(screen, **options)
+            except ExportError as error:
+                screen.error(error)
+                code = error.exit_code
+            except KeyboardInterrupt:
+                click.echo("Interrupted.", err=True)
+                code = SIGNAL_EXIT
+            sys.exit(code)
+
+        wrapped: Any = guarded
+        for option in (
+            click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+            click.option("-v", "--verbose", count=True, help="Print every comparison."),
+            click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+            click.version_option(__version__),
+        ):
+            wrapped = option(wrapped)
+        settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+        return click.command(context_settings=settings, epilog=help_epilog)(wrapped)
+
+    return decorate
+
+
+class Screen:
+    """Where a command prints: results on stdout, everything else on stderr.
+
+    Args:
+        as_json: The result is one JSON value, an error included.
+        verbosity: -1 for errors only, 0 for the result, 1 and more for details.
+    """
+
+    def __init__(self, as_json: bool, verbosity: int) -> None:
+        self.as_json = as_json
+        self.verbosity = verbosity
+
+    @property
+    def console(self) -> Console:
+        """A console on stdout; lines are not wrapped where nobody watches."""
+        from rich.console import Console
+
+        width = None if sys.stdout.isatty() else 160
+        return Console(width=width, highlight=False)
+
+    def progress(self) -> Progress:
+        """Bars on a terminal, plain lines elsewhere, nothing where it would disturb."""
+        if self.verbosity < 0:
+            from tcn_export.progress import Silent
+
+            return Silent()
+        from tcn_export.cli.progress import LineProgress, RichProgress
+
+        return RichProgress() if sys.stderr.isatty() else LineProgress()
+
+    def result(self, as_json: Callable[[], Any], *tables: Callable[[], RenderableType]) -> None:
+        """Print the result, in the form that was asked for."""
+        if self.as_json:
+            click.echo(json.dumps(as_json(), indent=2, ensure_ascii=False, allow_nan=False))
+        elif self.verbosity >= 0:
+            for table in tables:
+                self.console.print(table())
+
+    def error(self, error: ExportError) -> None:
+        """Print an error; under ``--json`` also as JSON on stdout."""
+        if self.as_json:
+            entry = {
+                "kind": type(error).__name__,
+                "message": str(error),
+                "exit_code": error.exit_code,
+            }
+            click.echo(json.dumps({"error": entry}, indent=2, ensure_ascii=False))
+        click.echo(f"Error: {error}", err=True)

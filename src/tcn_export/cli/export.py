@@ -1,0 +1,96 @@
+"""``tcn-export``: a checkpoint becomes a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tcn_export.cli.common import Choice, Screen, command
+from tcn_export.errors import PARITY_FAILED
+
+
+class Length(click.ParamType[int | str]):
+    """A number of steps, or the word ``dynamic``."""
+
+    name = "steps|dynamic"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Read the option."""
+        if value == "dynamic":
+            return "dynamic"
+        return click.IntRange(min=1).convert(value, param, ctx)
+
+
+@command(
+    "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but parity "
+    "was lost (the bundle is kept), 4 the target cannot run here."
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", type=Choice(["onnx"]), required=True, help="Where it will run.")
+@click.option(
+    "--precision",
+    type=Choice(["float32", "int8"], {"fp32": "float32"}),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the artifact.",
+)
+@click.option(
+    "--data",
+    metavar="NPZ|noise",
+    help="Windows that calibrate int8 and judge the result; 'noise' for timing only.",
+)
+@click.option("--length", type=Length(), help="Steps of the window.  [default: as trained]")
+@click.option(
+    "--calibration",
+    type=Choice(["minmax", "percentile", "entropy"]),
+    default="minmax",
+    show_default=True,
+    help="How int8 ranges are chosen.",
+)
+@click.option(
+    "--calibration-windows",
+    type=click.IntRange(min=1),
+    default=512,
+    show_default=True,
+    help="At most so many training windows calibrate.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    metavar="POINTS",
+    help="Accuracy that int8 may lose, as the upper 95 % bound.",
+)
+@click.option("--opset", type=click.IntRange(17, 24), default=20, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("exported"),
+    show_default=True,
+    help="Folder that gets the bundle.",
+)
+@click.option("--name", help="Name of the bundle.  [default: the model file's]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the stress signals.")
+def main(screen: Screen, model: Path, **options: Any) -> int:
+    """Export MODEL, a checkpoint of tcn-train, and prove that it computes the same."""
+    from tcn_export.options import ExportOptions
+    from tcn_export.pipeline import export
+
+    result = export(model, ExportOptions(**options), screen.progress())
+    bundle, report = result.bundle, result.report
+    from tcn_export.report import terminal
+
+    screen.result(
+        lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},
+        lambda: terminal.bundle_table(bundle),
+        lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
+        lambda: terminal.verdict_line(report, str(bundle.path)),
+        lambda: f"Next:\n  tcn-verify {bundle.path}\n  tcn-inspect {bundle.path}",
+    )
+    return 0 if report.verdict == "pass" else PARITY_FAILED

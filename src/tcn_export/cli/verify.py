@@ -1,0 +1,46 @@
+"""``tcn-verify``: a bundle is run again and judged; needs no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tcn_export.cli.common import Screen, command
+from tcn_export.errors import PARITY_FAILED
+
+
+@command(
+    "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 wrong "
+    "usage, 3 parity was lost, 4 the runtime is not installed."
+)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="NPZ",
+    help="Also judge these windows: those of the export, one by one; of others the score is told.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads of the runtime; 0 takes all cores.",
+)
+def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
+    """Check that BUNDLE computes on this machine what the eager model computed."""
+    from tcn_export.bundle import load_bundle
+    from tcn_export.verification import verify
+
+    loaded = load_bundle(bundle)
+    report = verify(loaded, data, threads, screen.progress())
+    from tcn_export.report import terminal
+    from tcn_export.report.json import report_to_json
+
+    screen.result(
+        lambda: {"bundle": str(bundle), **report_to_json(report)},
+        lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
+        lambda: terminal.verdict_line(report, str(bundle)),
+    )
+    return 0 if report.verdict == "pass" else PARITY_FAILED

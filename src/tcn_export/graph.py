@@ -1,0 +1,155 @@
+"""The types that flow through the stages: specifications, signature, graph and its history.
+
+Importing this file needs no optional package: a device that only runs bundles uses `Signature`
+too. Frozen throughout; a stage returns a new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Dimension = int | str
+"""A size, or the name of a symbol such as ``batch`` whose size is known at run time only."""
+
+BATCH = "batch"
+LENGTH = "length"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output: name, dtype (as numpy spells it), shape, and which axis is time."""
+
+    name: str
+    dtype: str
+    shape: tuple[Dimension, ...]
+    time_axis: int | None = None
+
+    def accepts(self, shape: tuple[int, ...]) -> bool:
+        """Whether an array of ``shape`` fits; a symbol fits any size of at least one.
+
+        >>> TensorSpec("x", "float32", ("batch", 6, 128)).accepts((4, 6, 128))
+        True
+        """
+        return len(shape) == len(self.shape) and all(
+            size == want if isinstance(want, int) else size >= 1
+            for size, want in zip(shape, self.shape, strict=True)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest."""
+        return {
+            "name": self.name,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "time_axis": self.time_axis,
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
+        """Read an entry of the manifest.
+
+        Raises:
+            KeyError, TypeError: The entry is not one; `bundle` turns these into its own error.
+        """
+        shape = tuple(entry["shape"])
+        if not all(isinstance(size, int | str) for size in shape):
+            raise TypeError(f"a shape holds integers and symbols, not {shape}")
+        return cls(str(entry["name"]), str(entry["dtype"]), shape, entry["time_axis"])
+
+
+@dataclass(frozen=True, slots=True)
+class StatePair:
+    """A state that the caller feeds back: the output of one step is the input of the next.
+
+    ``in_place`` says that one buffer may be bound as both.
+    """
+
+    input: str
+    output: str
+    shape: tuple[Dimension, ...]
+    dtype: str
+    in_place: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest."""
+        return {
+            "input": self.input,
+            "output": self.output,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "in_place": self.in_place,
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> StatePair:
+        """Read an entry of the manifest; raises as `TensorSpec.from_json` does."""
+        return cls(
+            str(entry["input"]),
+            str(entry["output"]),
+            tuple(entry["shape"]),
+            str(entry["dtype"]),
+            bool(entry["in_place"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What goes in and what comes out; states are listed among neither inputs nor outputs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    states: tuple[StatePair, ...] = ()
+
+    def with_length(self, length: int | None) -> Signature:
+        """The signature with `LENGTH` fixed; None leaves it symbolic."""
+        if length is None:
+            return self
+        inputs, outputs = (
+            tuple(
+                replace(spec, shape=tuple(length if n == LENGTH else n for n in spec.shape))
+                for spec in specs
+            )
+            for specs in (self.inputs, self.outputs)
+        )
+        return replace(self, inputs=inputs, outputs=outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A near miss of a rewrite: the node that almost matched and why it was left alone."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rewrite in a graph's history; ``modified`` counts the places it changed."""
+
+    name: str
+    modified: int
+    refusals: tuple[Refusal, ...] = ()
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest."""
+        return {
+            "name": self.name,
+            "modified": self.modified,
+            "refusals": [{"node": r.node, "reason": r.reason} for r in self.refusals],
+            "seconds": round(self.seconds, 4),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An ONNX model with its signature and what was done to it so far."""
+
+    model: ir.Model
+    signature: Signature
+    history: tuple[Step, ...] = ()

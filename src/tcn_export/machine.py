@@ -1,0 +1,41 @@
+"""On what, and with what, an artifact was made: recorded in its manifest."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("tcn-export", "torch", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "numpy")
+_ISA_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "asimddp", "i8mm")
+
+
+def tools() -> dict[str, str]:
+    """Versions of Python and of every package that had a part in the export."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def host() -> dict[str, str | list[str]]:
+    """The processor and those of its instruction sets that decide about speed and int8."""
+    cpu, flags = platform.processor() or platform.machine(), ""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():  # Linux; elsewhere the platform's own name has to do
+        for line in info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                cpu = value.strip()
+            elif key.strip() in ("flags", "Features"):
+                flags = value
+                break
+    present = set(flags.split())
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu,
+        "isa": [flag for flag in _ISA_FLAGS if flag in present],
+    }

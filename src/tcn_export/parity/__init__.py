@@ -1,0 +1,1 @@
+"""Does the artifact still compute what the eager model computes? A verdict, not a warning."""

@@ -1,0 +1,250 @@
+"""The gate: one row per feed, output and metric, each with its limit and its verdict.
+
+Sets of names come first, then shapes and dtypes, then values: a missing output, NaN where the
+oracle has none, or an output that stands still where the oracle's moves is a failure, never a
+warning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcn_export.graph import Signature
+from tcn_export.parity import tolerance
+from tcn_export.parity.feeds import Feed
+from tcn_export.parity.golden import Golden, Reference
+from tcn_export.parity.metrics import agreement, largest, max_abs_error, sqnr_db
+from tcn_export.parity.statistics import Loss
+from tcn_export.targets.base import Precision, Runner
+
+Array = NDArray[Any]
+Status = Literal["pass", "fail", "waived", "recorded"]
+Relation = Literal["<=", ">=", "="]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison.
+
+    ``recorded`` rows have no limit of their own at the export: they are what a later verification
+    has to reach again. ``waived`` rows were not held to their limit because the user said so.
+    """
+
+    feed: str
+    output: str
+    metric: str
+    value: float | str
+    relation: Relation
+    limit: float | str | None
+    status: Status
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest; infinities become strings, which JSON lacks."""
+        return {
+            "feed": self.feed,
+            "output": self.output,
+            "metric": self.metric,
+            "value": _plain(self.value),
+            "relation": self.relation,
+            "limit": _plain(self.limit),
+            "status": self.status,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """All rows of one verification, and what was waived."""
+
+    rows: tuple[Row, ...]
+    waived: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["pass", "fail"]:
+        """``fail`` where any row failed or nothing was judged."""
+        judged = [row for row in self.rows if row.status in ("pass", "fail")]
+        return "pass" if judged and all(row.status == "pass" for row in judged) else "fail"
+
+    @property
+    def verified(self) -> bool:
+        """Passed, with nothing waived."""
+        return self.verdict == "pass" and not self.waived
+
+    @property
+    def failures(self) -> tuple[Row, ...]:
+        """The rows that failed."""
+        return tuple(row for row in self.rows if row.status == "fail")
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest."""
+        return {"verdict": self.verdict, "rows": [row.to_json() for row in self.rows]}
+
+
+Baseline = Mapping[tuple[str, str, str], float]
+"""Values recorded at the export, by feed, output and metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Judges a runner's outputs.
+
+    Attributes:
+        precision: Chooses the tolerance class.
+        signature: Dtypes of the outputs.
+        is_classification: Whether top answers mean something.
+        baseline: Values recorded at the export; None while exporting.
+    """
+
+    precision: Precision
+    signature: Signature
+    is_classification: bool
+    baseline: Baseline | None = None
+
+    def judge_golden(self, golden: Golden, runner: Runner) -> list[Row]:
+        """Run every golden feed and compare with its reference."""
+        rows: list[Row] = []
+        for feed in golden.feeds:
+            rows += self.judge(feed, runner.run(feed.inputs), golden.references[feed.name])
+        return rows
+
+    def judge(self, feed: Feed, actual: Mapping[str, Array], oracle: Reference) -> list[Row]:
+        """Compare the outputs of one feed, names first."""
+        if set(actual) != set(oracle.float64):
+            fault = f"outputs {sorted(actual)}, expected {sorted(oracle.float64)}"
+            return [self.form(feed.name, "*", fault)]
+        rows: list[Row] = []
+        for spec in self.signature.outputs:
+            values = (actual[spec.name], oracle.float64[spec.name], oracle.float32[spec.name])
+            fault = self._fault(feed, spec.dtype, *values)
+            rows.append(self.form(feed.name, spec.name, fault))
+            if fault is None:
+                rows += self._values(feed, spec.name, *values)
+        return rows
+
+    def judge_loss(self, feed: str, output: str, loss: Loss, max_drop: float) -> Row:
+        """Hold the upper bound of a loss against ``max_drop`` points."""
+        metric = "accuracy_lost" if self.is_classification else "relative_rms_gained"
+        return Row(
+            feed,
+            output,
+            f"{metric}_upper95_points",
+            loss.upper,
+            "<=",
+            max_drop,
+            "pass" if loss.upper <= max_drop else "fail",
+            f"{loss.lost:+.2f} points seen on {loss.windows} windows: {loss.note}",
+        )
+
+    def judge_unlabelled(
+        self, feed: str, output: str, sqnr: float, agreed: float | None, windows: int
+    ) -> list[Row]:
+        """Hold noise and, for a classifier, the share of equal answers against the int8 limits."""
+        rows = [_at_least(feed, output, "sqnr_db", sqnr, tolerance.INT8_SQNR_DB)]
+        if agreed is not None:
+            rows.append(self.judge_agreement(feed, output, agreed, windows))
+        return rows
+
+    def judge_agreement(self, feed: str, output: str, agreed: float, windows: int) -> Row:
+        """Hold the share of equal answers against the int8 limit."""
+        note = f"on {windows} windows"
+        return _at_least(feed, output, "agreement", agreed, tolerance.INT8_AGREEMENT, note)
+
+    def form(self, feed: str, output: str, fault: str | None) -> Row:
+        """Whether an output has the names, shape, dtype and finite values it must have."""
+        status: Status = "pass" if fault is None else "fail"
+        return Row(
+            feed, output, "form", fault or "as the oracle's", "=", "as the oracle's", status
+        )
+
+    def _fault(
+        self, feed: Feed, dtype: str, actual: Array, float64: Array, float32: Array
+    ) -> str | None:
+        """What is wrong with the form of an output; None where nothing is."""
+        if actual.shape != float64.shape:
+            return f"shape {actual.shape}, expected {float64.shape}"
+        if actual.dtype != np.dtype(dtype):
+            return f"dtype {actual.dtype}, expected {dtype}"
+        finite, wanted = np.isfinite(actual), np.isfinite(float32)
+        if (wanted & ~finite).any():
+            return f"{int((wanted & ~finite).sum())} values are NaN or infinite"
+        floor = tolerance.noise_floor(self.precision, float64, float32)
+        if _stands_still(actual) and np.ptp(float64) > 2 * floor:
+            return "constant, where the oracle's varies"
+        if feed.kind != "stress" and _same_for_all(actual) and _varies(float64, 2 * floor):
+            return "the same for every window, where the oracle's differs"
+        return None
+
+    def _values(
+        self, feed: Feed, output: str, actual: Array, float64: Array, float32: Array
+    ) -> list[Row]:
+        if self.precision == "float32":
+            error, eager = max_abs_error(actual, float64), max_abs_error(float32, float64)
+            return [judge_error(feed.name, output, error, eager, largest(float64))]
+        if feed.kind == "stress":
+            return []  # int8 is judged on the signals it was calibrated for
+        noise = sqnr_db(actual, float64)
+        rows = [self.again(feed.name, output, "sqnr_db", noise, tolerance.SAME_SQNR_DB)]
+        if self.is_classification:
+            share = agreement(actual, float64)
+            rows.append(
+                self.again(feed.name, output, "agreement", share, tolerance.SAME_AGREEMENT)
+            )
+        return rows
+
+    def again(self, feed: str, output: str, metric: str, value: float, slack: float) -> Row:
+        """Record a value at the export; later hold it against what was recorded."""
+        if self.baseline is None:
+            return Row(feed, output, metric, value, ">=", None, "recorded")
+        recorded = self.baseline.get((feed, output, metric))
+        if recorded is None:
+            return Row(feed, output, metric, value, ">=", "?", "fail", "nothing was recorded")
+        note = f"{recorded:.4g} at the export"
+        return _at_least(feed, output, metric, value, recorded - slack, note)
+
+
+def judge_error(feed: str, output: str, error: float, eager: float, largest: float) -> Row:
+    """Hold the largest error of a float32 artifact against what eager float32 itself makes."""
+    limit = tolerance.float32_limit(eager, largest)
+    status: Status = "pass" if error <= limit else "fail"
+    note = f"{error / eager:.1f} x eager float32's own" if eager else "eager float32 is exact"
+    return Row(feed, output, "max_abs_error", error, "<=", limit, status, note)
+
+
+def waive(rows: Iterable[Row], note: str) -> list[Row]:
+    """Take judged values out of the verdict; a wrong form still fails."""
+    return [
+        row
+        if row.metric == "form" or row.status == "recorded"
+        else Row(row.feed, row.output, row.metric, row.value, row.relation, row.limit, "waived", note)
+        for row in rows
+    ]
+
+
+def _at_least(
+    feed: str, output: str, metric: str, value: float, limit: float, note: str = ""
+) -> Row:
+    status: Status = "pass" if value >= limit else "fail"
+    return Row(feed, output, metric, value, ">=", limit, status, note)
+
+
+def _stands_still(output: Array) -> bool:
+    return output.size > 1 and bool(np.ptp(output) == 0)
+
+
+def _same_for_all(output: Array) -> bool:
+    return len(output) > 1 and bool((output == output[:1]).all())
+
+
+def _varies(output: Array, floor: float) -> bool:
+    return len(output) > 1 and float(np.ptp(output, axis=0).max()) > floor
+
+
+def _plain(value: float | str | None) -> float | str | None:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,113 @@
+"""Golden data: feeds with the eager model's outputs, kept in the bundle as ``golden.npz``.
+
+Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``, ``feeds`` (names and
+kinds in order), ``classes``, and for the windows the export was judged on ``windows/answers`` (top
+class per window or step) or ``windows/squared_error`` (per window), both of the eager model.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcn_export.errors import BundleError
+from tcn_export.parity.feeds import Feed
+
+Array = NDArray[Any]
+GOLDEN_FILE = "golden.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The eager model's outputs for one feed, by name, in both precisions."""
+
+    float64: Mapping[str, Array]
+    float32: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowAnswers:
+    """What a model answered on many windows, reduced to what judging needs.
+
+    Attributes:
+        answers: Top class per window, (windows,), or per step, (windows, length).
+        squared_error: Mean squared error per window against its targets, (windows,).
+        fault: What is wrong with the form of the outputs; None where nothing is. Not kept.
+    """
+
+    answers: NDArray[np.int64] | None = None
+    squared_error: NDArray[np.float64] | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Feeds with their references, and the eager answers on the windows of the export."""
+
+    feeds: tuple[Feed, ...]
+    references: Mapping[str, Reference]
+    classes: tuple[str, ...]
+    windows: WindowAnswers | None = None
+
+
+def golden_to_bytes(golden: Golden) -> bytes:
+    """Serialise as a compressed npz archive without pickles."""
+    arrays: dict[str, Array] = {
+        "feeds": np.array([[feed.name, feed.kind] for feed in golden.feeds]),
+        "classes": np.array(golden.classes, dtype=np.str_),
+    }
+    for feed in golden.feeds:
+        reference = golden.references[feed.name]
+        for part, values in (
+            ("input", feed.inputs),
+            ("float64", reference.float64),
+            ("float32", reference.float32),
+        ):
+            arrays |= {f"{feed.name}/{part}/{name}": value for name, value in values.items()}
+    if golden.windows is not None:
+        if golden.windows.answers is not None:
+            arrays["windows/answers"] = golden.windows.answers.astype(np.int32)
+        if golden.windows.squared_error is not None:
+            arrays["windows/squared_error"] = golden.windows.squared_error
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def golden_from_bytes(raw: bytes) -> Golden:
+    """Read what `golden_to_bytes` wrote.
+
+    Raises:
+        BundleError: The archive is damaged.
+    """
+    try:
+        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        feeds, references = [], {}
+        for name, kind in arrays["feeds"].tolist():
+            feeds.append(Feed(name, kind, _part(arrays, name, "input")))
+            references[name] = Reference(
+                _part(arrays, name, "float64"), _part(arrays, name, "float32")
+            )
+        windows = None
+        if "windows/answers" in arrays:
+            windows = WindowAnswers(answers=arrays["windows/answers"].astype(np.int64))
+        elif "windows/squared_error" in arrays:
+            windows = WindowAnswers(squared_error=arrays["windows/squared_error"])
+        return Golden(tuple(feeds), references, tuple(arrays["classes"].tolist()), windows)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{GOLDEN_FILE} is damaged: {error}. Export the model again.") from error
+
+
+def _part(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, Array]:
+    prefix = f"{feed}/{part}/"
+    found = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    if not found:
+        raise KeyError(f"no `{prefix}`")
+    return found

@@ -1,0 +1,48 @@
+"""How far two outputs are apart. The oracle is always the second argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+CLASS_AXIS = 1
+
+
+def max_abs_error(actual: Array, oracle: Array) -> float:
+    """Largest absolute difference."""
+    return float(np.max(np.abs(actual.astype(np.float64) - oracle), initial=0.0))
+
+
+def largest(output: Array) -> float:
+    """Largest absolute value."""
+    return float(np.max(np.abs(output), initial=0.0))
+
+
+def energy(output: Array) -> float:
+    """Sum of squares."""
+    return float(np.sum(np.square(output.astype(np.float64))))
+
+
+def decibels(signal_energy: float, noise_energy: float) -> float:
+    """Signal-to-quantisation-noise ratio of two energies, in dB."""
+    if noise_energy == 0:
+        return float("inf")
+    return float("-inf") if signal_energy == 0 else 10 * float(np.log10(signal_energy / noise_energy))
+
+
+def sqnr_db(actual: Array, oracle: Array) -> float:
+    """Signal-to-quantisation-noise ratio in dB: 20 log10(|oracle| / |actual - oracle|)."""
+    return decibels(energy(oracle), energy(actual.astype(np.float64) - oracle))
+
+
+def answers(output: Array) -> NDArray[np.int64]:
+    """The top class of every window, or of every step: argmax over the class axis."""
+    return np.argmax(output, axis=CLASS_AXIS).astype(np.int64)
+
+
+def agreement(actual: Array, oracle: Array) -> float:
+    """Share of windows (or steps) with the oracle's top answer."""
+    return float(np.mean(answers(actual) == answers(oracle)))

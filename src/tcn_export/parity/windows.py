@@ -1,0 +1,194 @@
+"""Comparison on many real windows, batch by batch, reduced to what the gate judges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcn_export.data import Windows
+from tcn_export.parity import metrics
+from tcn_export.parity.gate import Gate, Row, judge_error
+from tcn_export.parity.golden import Reference, WindowAnswers
+from tcn_export.parity.statistics import Loss, accuracy_loss, relative_rms_loss
+from tcn_export.parity.tolerance import SAME_AGREEMENT
+from tcn_export.progress import Advance
+from tcn_export.targets.base import Runner
+
+FEED = "windows"
+BATCH_WINDOWS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An artifact beside the oracle on the same windows.
+
+    ``eager_error`` is that of eager float32, where it was run.
+    """
+
+    actual: WindowAnswers
+    oracle: WindowAnswers
+    sqnr_db: float
+    error: float
+    eager_error: float
+    largest: float
+
+
+def run_batches(
+    runner: Runner, name: str, output: str, x: NDArray[np.float32], advance: Advance
+) -> Iterator[NDArray[Any]]:
+    """The artifact's answer on many windows, `BATCH_WINDOWS` at a time."""
+    for start in range(0, len(x), BATCH_WINDOWS):
+        batch = x[start : start + BATCH_WINDOWS]
+        yield runner.run({name: batch})[output]
+        advance(len(batch))
+
+
+def compare(
+    windows: Windows,
+    output: str,
+    actual: Iterable[NDArray[Any]],
+    oracle: Iterable[Reference],
+    is_classification: bool,
+) -> Comparison:
+    """Run through both sides together, keeping sums and answers only."""
+    ours, truth = _Answers(windows, is_classification), _Answers(windows, is_classification)
+    signal = noise = error = eager = largest = 0.0
+    for outputs, reference in zip(actual, oracle, strict=True):
+        double = reference.float64[output]
+        truth.add(double)
+        ours.add(outputs, double.shape)
+        if ours.fault is not None:
+            break
+        signal += metrics.energy(double)
+        noise += metrics.energy(outputs.astype(np.float64) - double)
+        error = max(error, metrics.max_abs_error(outputs, double))
+        largest = max(largest, metrics.largest(double))
+        if reference.float32:
+            eager = max(eager, metrics.max_abs_error(reference.float32[output], double))
+    return Comparison(
+        ours.result(), truth.result(), metrics.decibels(signal, noise), error, eager, largest
+    )
+
+
+def answer(
+    windows: Windows, outputs: Iterable[NDArray[Any]], is_classification: bool
+) -> WindowAnswers:
+    """Reduce the outputs for many windows to the answers."""
+    answers = _Answers(windows, is_classification)
+    for batch in outputs:
+        answers.add(batch)
+        if answers.fault is not None:
+            break
+    return answers.result()
+
+
+def judge_comparison(
+    gate: Gate, output: str, windows: Windows, comparison: Comparison, max_drop: float
+) -> list[Row]:
+    """The rows of a comparison while exporting."""
+    rows = [gate.form(FEED, output, comparison.actual.fault)]
+    if comparison.actual.fault is not None:
+        return rows
+    agreed = _agreement(comparison.actual, comparison.oracle)
+    if gate.precision == "float32":
+        rows.append(
+            judge_error(FEED, output, comparison.error, comparison.eager_error, comparison.largest)
+        )
+        if agreed is not None:
+            rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT))
+    elif windows.y is not None:
+        loss = window_loss(windows, comparison.oracle, comparison.actual)
+        rows.append(gate.judge_loss(FEED, output, loss, max_drop))
+    else:
+        rows += gate.judge_unlabelled(FEED, output, comparison.sqnr_db, agreed, len(windows))
+    return rows
+
+
+def judge_answers(
+    gate: Gate,
+    output: str,
+    windows: Windows,
+    actual: WindowAnswers,
+    oracle: WindowAnswers,
+    max_drop: float,
+) -> list[Row]:
+    """The rows of a verification from the eager answers that the bundle kept."""
+    if gate.precision == "int8" and windows.y is not None:
+        return [gate.judge_loss(FEED, output, window_loss(windows, oracle, actual), max_drop)]
+    agreed = _agreement(actual, oracle)
+    if agreed is None:
+        return []
+    if gate.precision == "int8":
+        return [gate.judge_agreement(FEED, output, agreed, len(windows))]
+    return [gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT)]
+
+
+def report_score(output: str, windows: Windows, actual: WindowAnswers) -> list[Row]:
+    """The score on windows for which nobody knows the eager model's answers: told, not judged."""
+    note = "not judged: the bundle keeps the eager answers for the windows of its export only"
+    if windows.y is None:
+        return []
+    if actual.answers is not None:
+        value = float(np.mean(actual.answers == windows.y))
+        return [Row(FEED, output, "accuracy", value, "=", None, "recorded", note)]
+    assert actual.squared_error is not None
+    value = float(actual.squared_error.mean())
+    return [Row(FEED, output, "mean_squared_error", value, "=", None, "recorded", note)]
+
+
+def window_loss(windows: Windows, oracle: WindowAnswers, actual: WindowAnswers) -> Loss:
+    """The loss between two models' answers on labelled windows."""
+    assert windows.y is not None
+    if oracle.answers is not None and actual.answers is not None:
+        return accuracy_loss(windows.y, oracle.answers, actual.answers)
+    assert oracle.squared_error is not None
+    assert actual.squared_error is not None
+    return relative_rms_loss(windows.y, oracle.squared_error, actual.squared_error)
+
+
+def _agreement(one: WindowAnswers, other: WindowAnswers) -> float | None:
+    if one.answers is None or other.answers is None:
+        return None
+    return float(np.mean(one.answers == other.answers))
+
+
+class _Answers:
+    """Collects answers batch by batch, beside the labels they belong to."""
+
+    def __init__(self, windows: Windows, is_classification: bool) -> None:
+        self._targets = windows.y
+        self._is_classification = is_classification
+        self._parts: list[NDArray[Any]] = []
+        self._seen = 0
+        self.fault: str | None = None
+
+    def add(self, output: NDArray[Any], shape: tuple[int, ...] | None = None) -> None:
+        """Take the outputs of the next windows, unless their form is wrong."""
+        if shape is not None and output.shape != shape:
+            self.fault = f"shape {output.shape}, expected {shape}"
+        elif not np.isfinite(output).all():
+            self.fault = f"{int((~np.isfinite(output)).sum())} values are NaN or infinite"
+        else:
+            self._take(output)
+
+    def _take(self, output: NDArray[Any]) -> None:
+        if self._is_classification:
+            self._parts.append(metrics.answers(output))
+        elif self._targets is not None:
+            targets = self._targets[self._seen : self._seen + len(output)].astype(np.float64)
+            error = np.square(output.astype(np.float64) - targets)
+            self._parts.append(error.reshape(len(output), -1).mean(axis=1))
+        self._seen += len(output)
+
+    def result(self) -> WindowAnswers:
+        """All answers taken so far."""
+        if self.fault is not None or not self._parts:
+            return WindowAnswers(fault=self.fault)
+        joined = np.concatenate(self._parts)
+        if self._is_classification:
+            return WindowAnswers(answers=joined)
+        return WindowAnswers(squared_error=joined)

@@ -1,0 +1,52 @@
+"""Which quantised graphs a consumer runs fast and right: one frozen description per consumer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one consumer wants a Q/DQ graph.
+
+    Attributes:
+        name: Recorded in the manifest.
+        activation: Integer type of the values between layers.
+        weight: Integer type of the weights.
+        per_channel: One weight scale per output channel.
+        reduce_range: Weights use 7 bits only, for consumers that add products in 16 bits.
+        operators: Operators whose inputs and outputs are quantised. Sub and Mul are not among
+            them: raw sensor values keep full precision through the input normalisation.
+        newest_opset: The newest operator set whose QuantizeLinear the consumer has kernels for.
+    """
+
+    name: str
+    activation: Literal["uint8", "int8"]
+    weight: Literal["int8"]
+    per_channel: bool
+    reduce_range: bool
+    operators: tuple[str, ...]
+    newest_opset: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest."""
+        return {
+            "dialect": self.name,
+            "activation": self.activation,
+            "weight": self.weight,
+            "per_channel": self.per_channel,
+            "reduce_range": self.reduce_range,
+        }
+
+
+ORT_X86_VNNI = Dialect(
+    name="onnxruntime-x86-vnni",
+    activation="uint8",  # int8 activations run 2 to 6 times slower: the dot product is u8 by s8
+    weight="int8",
+    per_channel=True,
+    reduce_range=False,
+    # Relu and Add too, so that a residual block stays in integers from end to end.
+    operators=("Conv", "Gemm", "MatMul", "Add", "Relu", "Gather", "Slice", "MaxPool", "AveragePool"),
+    newest_opset=20,  # ONNX Runtime has no QuantizeLinear kernel of operator version 23 (#25932)
+)

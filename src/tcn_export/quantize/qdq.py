@@ -1,0 +1,49 @@
+"""Write QuantizeLinear and DequantizeLinear nodes into a graph, with ONNX Runtime's quantiser."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import TopologicalSortPass
+from onnxruntime.quantization import QDQQuantizer, QuantType
+
+from tcn_export.graph import Graph, Step
+from tcn_export.quantize.calibration import Ranges
+from tcn_export.quantize.dialects import Dialect
+
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+
+
+def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
+    """Quantise the operators of ``dialect``; inputs and outputs of the graph stay float32."""
+    start = time.perf_counter()
+    proto = onnx.shape_inference.infer_shapes(ir.to_proto(graph.model), strict_mode=True)
+    quantizer = QDQQuantizer(
+        proto,
+        per_channel=dialect.per_channel,
+        reduce_range=dialect.reduce_range,
+        weight_qType=_TYPES[dialect.weight],
+        activation_qType=_TYPES[dialect.activation],
+        tensors_range=ranges.table,
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=list(dialect.operators),
+        extra_options={},
+    )
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # the quantiser remarks on the root logger
+    try:
+        quantizer.quantize_model()
+    finally:
+        logger.setLevel(level)
+    model = ir.from_proto(quantizer.model.model)
+    TopologicalSortPass()(model)
+    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    modified = sum(node.op_type == "QuantizeLinear" for node in model.graph)
+    step = Step(f"quantize[{dialect.name}]", modified, (), time.perf_counter() - start)
+    return replace(graph, model=model, history=(*graph.history, step))

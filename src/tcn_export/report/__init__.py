@@ -1,0 +1,1 @@
+"""The result of an export or a verification, in the forms that people and machines read."""

@@ -1,0 +1,143 @@
+"""The result as tables on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tcn_export.bundle import Bundle, Manifest
+from tcn_export.parity.gate import ParityReport, Row
+from tcn_export.scores import ClassificationScores
+
+_STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": "dim"}
+
+
+def parity_table(report: ParityReport, everything: bool = False) -> RenderableType:
+    """One line per comparison; passed comparisons of form are left out unless ``everything``."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("feed", "output", "metric"):
+        table.add_column(column)
+    for column in ("value", "limit"):
+        table.add_column(column, justify="right")
+    table.add_column("verdict")
+    table.add_column("note", style="dim", overflow="fold")
+    hidden = 0
+    for row in report.rows:
+        if row.metric == "form" and row.status == "pass" and not everything:
+            hidden += 1
+            continue
+        table.add_row(
+            row.feed,
+            row.output,
+            row.metric,
+            _figure(row.value),
+            _limit(row),
+            Text(row.status, style=_STYLES[row.status]),
+            row.note,
+        )
+    if hidden:
+        return Group(table, Text(f"and {hidden} outputs of the right form", style="dim"))
+    return table
+
+
+def verdict_line(report: ParityReport, path: str) -> Text:
+    """The verdict in one line."""
+    if report.verdict == "fail":
+        failed = len(report.failures)
+        return Text(f"PARITY LOST: {failed} of {len(report.rows)} checks failed: {path}", "bold red")
+    if report.waived:
+        return Text(f"not verified ({', '.join(report.waived)} waived): {path}", "yellow")
+    return Text(f"verified: {path}", "bold green")
+
+
+def bundle_table(bundle: Bundle) -> RenderableType:
+    """What a bundle is, one property per line."""
+    manifest = bundle.manifest
+    table = _properties()
+    size = len(bundle.files[manifest.model]) / 1024
+    table.add_row("model", f"{manifest.model}, {size:.1f} KB, {manifest.target} {manifest.precision}")
+    _add_signature(table, manifest)
+    if manifest.quantization:
+        table.add_row("int8", _quantization(manifest.quantization))
+    if manifest.latency:
+        latency = manifest.latency
+        table.add_row(
+            "latency",
+            f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
+            f"({latency['threads']} thread, one window, {manifest.host['cpu']})",
+        )
+    changes = [f"{step['name']} x{step['modified']}" for step in manifest.rewrites]
+    table.add_row("rewrites", ", ".join(changes))
+    refused = [r for step in manifest.rewrites for r in step["refusals"]]
+    for refusal in refused:
+        table.add_row("", Text(f"left alone: {refusal['node']}: {refusal['reason']}", "dim"))
+    table.add_row("source", f"{manifest.source['file']} ({manifest.source['kind']})")
+    table.add_row("verified", "yes" if manifest.verified else _why_not(manifest))
+    return table
+
+
+def property_table(properties: dict[str, Any]) -> RenderableType:
+    """Names and values, one per line."""
+    table = _properties()
+    for name, value in properties.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def scores_table(scores: ClassificationScores, title: str) -> RenderableType:
+    """Accuracy, macro-F1 and the scores of every class."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("class")
+    for column in ("precision", "sensitivity", "F1", "windows"):
+        table.add_column(column, justify="right")
+    for row in scores.classes:
+        table.add_row(
+            row.name,
+            *(f"{value:.3f}" for value in (row.precision, row.sensitivity, row.f1)),
+            str(row.support),
+        )
+    summary = f"accuracy {100 * scores.accuracy:.2f} %, macro-F1 {scores.macro_f1:.3f}"
+    return Group(table, Text(summary, "bold"))
+
+
+def _properties() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _add_signature(table: Table, manifest: Manifest) -> None:
+    for title, specs in (("input", manifest.signature.inputs), ("output", manifest.signature.outputs)):
+        for spec in specs:
+            shape = " x ".join(map(str, spec.shape))
+            table.add_row(title, f"{spec.name}: {spec.dtype} {shape}")
+    if manifest.classes:
+        table.add_row("classes", ", ".join(manifest.classes))
+    if manifest.sample_rate_hz:
+        table.add_row("sample rate", f"{manifest.sample_rate_hz:g} Hz")
+
+
+def _quantization(entry: Any) -> str:
+    coverage = entry["coverage"]
+    done = f"{coverage['integer_convolutions']} of {coverage['convolutions']} convolutions on integers"
+    left = coverage["left_in_float"]
+    how = f"{entry['calibration']} over {entry['windows']} windows"
+    return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if left else "")
+
+
+def _why_not(manifest: Manifest) -> str:
+    if manifest.parity["verdict"] == "fail":
+        return "no: parity lost"
+    return f"no: waived {', '.join(manifest.waived)}"
+
+
+def _figure(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float | int) else str(value)
+
+
+def _limit(row: Row) -> str:
+    return "" if row.limit is None else f"{row.relation} {_figure(row.limit)}"

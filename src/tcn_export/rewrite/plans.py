@@ -1,0 +1,16 @@
+"""Which rewrites run for a target, and in what order."""
+
+from __future__ import annotations
+
+from tcn_export.rewrite.base import Rewrite
+from tcn_export.rewrite.crop_to_padding import CropToPadding
+from tcn_export.rewrite.fold_batch_norm import FoldBatchNorm
+from tcn_export.rewrite.merge_pad import MergePad
+
+ONNX: tuple[Rewrite, ...] = (
+    MergePad(),
+    CropToPadding(),  # after merge_pad: a crop can only take back what the convolution itself pads
+    FoldBatchNorm(),  # after the crop, which else stands between convolution and normalisation
+)
+
+PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX}

@@ -1,0 +1,66 @@
+"""Scores of a classifier or a forecaster on labelled windows, in plain numpy.
+
+Used where a network is trained and where an artifact is judged, so that both speak of the same
+figures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """Scores of one class, each between 0 and 1 (nan where the class never occurs)."""
+
+    name: str
+    precision: float
+    sensitivity: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationScores:
+    """Accuracy, macro-averaged F1 and the scores of every class."""
+
+    accuracy: float
+    macro_f1: float
+    classes: tuple[ClassScore, ...]
+
+
+def confusion_matrix(
+    truth: NDArray[np.integer], answer: NDArray[np.integer], classes: int
+) -> NDArray[np.int64]:
+    """Count windows by true class (rows) and answered class (columns): (classes, classes)."""
+    cells = np.bincount(truth.ravel() * classes + answer.ravel(), minlength=classes * classes)
+    return cells.reshape(classes, classes).astype(np.int64)
+
+
+def classification_scores(
+    truth: NDArray[np.integer], answer: NDArray[np.integer], names: tuple[str, ...]
+) -> ClassificationScores:
+    """Score answers against labels; both hold class indices, in any equal shape.
+
+    Macro-F1 averages over the classes that occur in ``truth`` or ``answer``: a class that the
+    data never shows says nothing about the network.
+    """
+    table = confusion_matrix(truth, answer, len(names))
+    hits = np.diag(table).astype(float)
+    support, answered = table.sum(axis=1), table.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        precision, sensitivity = hits / answered, hits / support
+        f1 = 2 * hits / (support + answered)
+    rows = tuple(
+        ClassScore(name, float(p), float(s), float(f), int(n))
+        for name, p, s, f, n in zip(names, precision, sensitivity, f1, support, strict=True)
+    )
+    return ClassificationScores(float(hits.sum() / table.sum()), float(np.nanmean(f1)), rows)
+
+
+def mean_squared_error(truth: NDArray[np.floating], answer: NDArray[np.floating]) -> float:
+    """Mean over all values of the squared difference, in double precision."""
+    return float(np.mean(np.square(answer.astype(np.float64) - truth.astype(np.float64))))

@@ -1,0 +1,1 @@
+"""What the user has: a trained network, read without running any code that came with it."""

@@ -1,0 +1,73 @@
+"""What every target gives: an artifact, and a runner that computes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tcn_export.errors import DataError
+from tcn_export.graph import Signature
+
+Precision = Literal["float32", "int8"]
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What an export made: the files of a model for one target at one precision.
+
+    ``model`` names the file among ``files`` that the runtime loads.
+    """
+
+    target: str
+    precision: Precision
+    mode: Literal["window"]
+    model: str
+    files: Mapping[str, bytes]
+    signature: Signature
+
+
+class Runner(Protocol):
+    """Computes outputs from inputs; knows nothing of where the artifact came from."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs, by name.
+
+        Raises:
+            DataError: An input is missing, surplus, or of the wrong dtype or shape.
+        """
+
+
+def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
+    """Raise `DataError` unless ``feeds`` are exactly what ``signature`` asks for."""
+    expected = {spec.name: spec for spec in signature.inputs}
+    if set(feeds) != set(expected):
+        raise DataError(
+            f"the inputs are {', '.join(sorted(feeds)) or 'none'}; "
+            f"the model takes {', '.join(sorted(expected))}."
+        )
+    for name, spec in expected.items():
+        array = feeds[name]
+        if array.dtype != np.dtype(spec.dtype):
+            raise DataError(f"the input `{name}` is {array.dtype}; the model takes {spec.dtype}.")
+        if not spec.accepts(array.shape):
+            raise DataError(
+                f"the input `{name}` has the shape {array.shape}; the model takes "
+                f"({', '.join(map(str, spec.shape))})."
+            )
+
+
+def check_symbols_agree(signature: Signature, feeds: Mapping[str, Array]) -> None:
+    """Raise `DataError` where one symbol, such as the batch, has two sizes."""
+    sizes: dict[str, int] = {}
+    for spec in signature.inputs:
+        for symbol, size in zip(spec.shape, feeds[spec.name].shape, strict=True):
+            if isinstance(symbol, str) and sizes.setdefault(symbol, size) != size:
+                raise DataError(
+                    f"the inputs disagree on `{symbol}`: {sizes[symbol]} and {size} "
+                    f"(in `{spec.name}`)."
+                )

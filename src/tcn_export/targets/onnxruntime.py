@@ -1,0 +1,96 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnxruntime as ort
+
+from tcn_export.errors import BundleError, UnsupportedModelError
+from tcn_export.graph import Graph, Signature
+from tcn_export.targets.base import Array, Artifact, Precision, check_feeds, check_symbols_agree
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+MODEL_FILE = "model.onnx"
+_ERRORS = 3  # severity: its warnings speak to its own developers
+_RUNTIME_ERRORS = (
+    ort.capi.onnxruntime_pybind11_state.Fail,
+    ort.capi.onnxruntime_pybind11_state.InvalidArgument,
+    ort.capi.onnxruntime_pybind11_state.InvalidGraph,
+    ort.capi.onnxruntime_pybind11_state.InvalidProtobuf,
+    ort.capi.onnxruntime_pybind11_state.NotImplemented,
+    ort.capi.onnxruntime_pybind11_state.RuntimeException,
+)
+
+
+class OnnxRuntimeRunner:
+    """Runs an ONNX model in ONNX Runtime on the CPU.
+
+    Args:
+        model: The serialised model.
+        signature: What it takes and gives.
+        threads: Threads within an operator; 0 takes all cores.
+
+    Raises:
+        BundleError: The runtime does not accept the model.
+    """
+
+    def __init__(self, model: bytes, signature: Signature, threads: int = 0) -> None:
+        self.signature = signature
+        options = _options(threads)
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except _RUNTIME_ERRORS as error:
+            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load the model: {error}") from error
+        self._names = [output.name for output in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs, by name; see `Runner.run`."""
+        check_feeds(self.signature, feeds)
+        check_symbols_agree(self.signature, feeds)
+        values = self._session.run(self._names, dict(feeds))
+        return dict(zip(self._names, values, strict=True))
+
+
+def build(graph: Graph, precision: Precision) -> Artifact:
+    """Make the artifact of a finished graph."""
+    import onnx_ir as ir  # exporting only: running a bundle must not need it
+
+    model = ir.to_proto(graph.model).SerializeToString()
+    return Artifact("onnx", precision, "window", MODEL_FILE, {MODEL_FILE: model}, graph.signature)
+
+
+def optimized_model(artifact: Artifact) -> ir.Model:
+    """The graph that ONNX Runtime really executes for an artifact, on this machine.
+
+    Raises:
+        UnsupportedModelError: The runtime has no kernel for one of its operators.
+    """
+    import onnx_ir as ir
+
+    with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
+        path = Path(folder) / "optimized.onnx"
+        options = _options(threads=1)
+        options.optimized_model_filepath = str(path)
+        try:
+            ort.InferenceSession(
+                artifact.files[artifact.model], options, providers=["CPUExecutionProvider"]
+            )
+        except _RUNTIME_ERRORS as error:
+            raise UnsupportedModelError(
+                f"ONNX Runtime {ort.__version__} cannot run the graph: {error}"
+            ) from error
+        return ir.load(path)
+
+
+def _options(threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS
+    return options

@@ -1,0 +1,110 @@
+"""Verify a bundle again: on this machine, against its golden data, without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tcn_export.bundle import Bundle
+from tcn_export.data import load_dataset
+from tcn_export.errors import BundleError
+from tcn_export.parity import windows as parity_windows
+from tcn_export.parity.fit import check_fit
+from tcn_export.parity.gate import Baseline, Gate, ParityReport, Row
+from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
+from tcn_export.progress import Progress, Silent
+from tcn_export.targets.base import Runner
+
+
+def verify(
+    bundle: Bundle,
+    data: Path | str | None = None,
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> ParityReport:
+    """Run a bundle's model on its golden inputs, and on windows where given, and judge it.
+
+    Args:
+        bundle: What `load_bundle` read.
+        data: An npz file of windows. The windows of the export are judged window by window, from
+            the eager answers that the bundle kept; on others only form and score are reported.
+        threads: Threads of the runtime; 0 takes all cores.
+        progress: Told of every stage; None tells nobody.
+
+    Raises:
+        ExportError: The bundle or the data cannot be used.
+    """
+    progress = progress or Silent()
+    manifest = bundle.manifest
+    golden = _golden(bundle)
+    gate = Gate(
+        manifest.precision,
+        manifest.signature,
+        manifest.task == "classification",
+        _baseline(manifest.parity),
+    )
+    runner = bundle.runner(threads)
+    rows = [_class_order(manifest.classes, golden.classes)]
+    with progress.stage("Comparing with the golden data", len(golden.feeds)) as advance:
+        for feed in golden.feeds:
+            rows += gate.judge(feed, runner.run(feed.inputs), golden.references[feed.name])
+            advance()
+    if data is not None:
+        rows += _judge_data(bundle, gate, golden, runner, Path(data), progress)
+    return ParityReport(tuple(rows), manifest.waived)
+
+
+def _judge_data(
+    bundle: Bundle, gate: Gate, golden: Golden, runner: Runner, path: Path, progress: Progress
+) -> list[Row]:
+    manifest = bundle.manifest
+    windows = load_dataset(path).parity
+    check_fit(windows, manifest.signature, manifest.task, manifest.classes, str(path))
+    name, output = gate.signature.inputs[0].name, gate.signature.outputs[0].name
+    with progress.stage(f"Comparing on {path.name}", len(windows)) as advance:
+        batches = parity_windows.run_batches(runner, name, output, windows.x, advance)
+        actual = parity_windows.answer(windows, batches, gate.is_classification)
+    rows = [gate.form(parity_windows.FEED, output, actual.fault)]
+    judged_on = manifest.parity.get("data") or {}
+    same = judged_on.get("sha256") == windows.digest()
+    if actual.fault is None and same and golden.windows is not None:
+        max_drop = float(manifest.parity["max_drop"])
+        rows += parity_windows.judge_answers(
+            gate, output, windows, actual, golden.windows, max_drop
+        )
+    elif actual.fault is None:
+        rows += parity_windows.report_score(output, windows, actual)
+    return rows
+
+
+def _golden(bundle: Bundle) -> Golden:
+    if GOLDEN_FILE not in bundle.files:
+        raise BundleError(f"{bundle.path} lists no {GOLDEN_FILE}, so it cannot be verified.")
+    return golden_from_bytes(bundle.files[GOLDEN_FILE])
+
+
+def _baseline(parity: Mapping[str, Any]) -> Baseline:
+    """The values that the export recorded for later verifications to reach again."""
+    try:
+        return {
+            (row["feed"], row["output"], row["metric"]): float(row["value"])
+            for row in parity["rows"]
+            if row["metric"] != "form"
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"the manifest's parity rows are damaged: {error}.") from error
+
+
+def _class_order(manifest: tuple[str, ...], golden: tuple[str, ...]) -> Row:
+    """Names that moved against the outputs are wrong answers that no number shows."""
+    passed = manifest == golden
+    return Row(
+        "bundle",
+        "*",
+        "class order",
+        "as exported" if passed else ", ".join(manifest) or "none",
+        "=",
+        "as exported" if passed else ", ".join(golden) or "none",
+        "pass" if passed else "fail",
+    )
