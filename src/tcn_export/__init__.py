@@ -1,4 +1,4 @@
-"""Export causal TCNs and 1D-ResNets from PyTorch to the edge, and prove that they are the same.
+"""Export causal TCNs and 1D-ResNets from PyTorch to the edge, and prove them the same.
 
 The public names are loaded when first used, so that importing the package costs nothing.
 """

@@ -1,7 +1,7 @@
 """The bundle: a directory that proves itself. Manifest, hashes, atomic write, load.
 
-Loading reads every listed file once and checks its hash; what a runtime later gets are the very
-bytes that were checked. It needs neither PyTorch nor ONNX.
+Loading reads every listed file once and checks its hash; what a runtime later gets are the
+very bytes that were checked. It needs neither PyTorch nor ONNX.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ SCHEMA = 1
 class Manifest:
     """What a bundle says about itself; see the section on bundles in README.
 
-    ``receptive_field``, ``lookahead`` and ``causal`` are None where the time axis was not analysed.
+    ``receptive_field``, ``lookahead`` and ``causal`` are None where the time axis was not
+    analysed.
     """
 
     name: str
@@ -145,12 +146,13 @@ class Bundle:
 
         Raises:
             MissingExtraError: The runtime is not installed.
-            BundleError: The target is unknown to this version, or the runtime refuses the model.
+            BundleError: The target is unknown to this version, or the runtime refuses the
+                model.
         """
         if self.manifest.target != "onnx":
             raise BundleError(
-                f"{self.path} is for the target {self.manifest.target!r}, which this version of "
-                "tcn-export cannot run. Use a newer one."
+                f"{self.path} is for the target {self.manifest.target!r}, which this version "
+                "of tcn-export cannot run. Use a newer one."
             )
         extras.require("cpu", "Running a bundle")
         from tcn_export.targets.onnxruntime import OnnxRuntimeRunner
@@ -171,12 +173,13 @@ def check_vacant(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise OutputError(
-            f"{path} already exists. Replace it with --overwrite, or choose another --name or --out."
+            f"{path} already exists. Replace it with --overwrite, or choose another --name or "
+            "--out."
         )
     if not (path / MANIFEST_FILE).is_file():
         raise OutputError(
-            f"{path} exists and is not a bundle, so --overwrite does not replace it. Choose another "
-            "--name or --out."
+            f"{path} exists and is not a bundle, so --overwrite does not replace it. Choose "
+            "another --name or --out."
         )
 
 
@@ -202,7 +205,9 @@ def load_bundle(path: Path | str) -> Bundle:
     manifest = _read_manifest(path)
     files = {name: _read_file(path, name, digest) for name, digest in manifest.files.items()}
     if manifest.model not in files:
-        raise BundleError(f"{path} lists no hash for its model `{manifest.model}`. Export it again.")
+        raise BundleError(
+            f"{path} lists no hash for its model `{manifest.model}`. Export it again."
+        )
     return Bundle(path, manifest, files)
 
 
@@ -211,23 +216,25 @@ def _read_manifest(path: Path) -> Manifest:
         entries = json.loads((path / MANIFEST_FILE).read_bytes())
     except OSError as error:
         raise BundleError(
-            f"{path} is not a bundle: its {MANIFEST_FILE} cannot be read ({error.strerror}). Give "
-            "the directory that tcn-export wrote."
+            f"{path} is not a bundle: its {MANIFEST_FILE} cannot be read ({error.strerror}). "
+            "Give the directory that tcn-export wrote."
         ) from error
     except ValueError as error:
-        raise BundleError(f"{path / MANIFEST_FILE} is not JSON: {error}. Export it again.") from error
+        raise BundleError(
+            f"{path / MANIFEST_FILE} is not JSON: {error}. Export it again."
+        ) from error
     if not isinstance(entries, dict) or entries.get("schema") != SCHEMA:
         found = entries.get("schema") if isinstance(entries, dict) else None
         raise BundleError(
-            f"{path / MANIFEST_FILE} has the schema {found!r}; this version reads {SCHEMA}. Use the "
-            "version of tcn-export that wrote it, or export the model again."
+            f"{path / MANIFEST_FILE} has the schema {found!r}; this version reads {SCHEMA}. "
+            "Use the version of tcn-export that wrote it, or export the model again."
         )
     try:
         return Manifest.from_json(entries)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
-            f"{path / MANIFEST_FILE} is incomplete or damaged: {type(error).__name__} {error}. "
-            "Export the model again."
+            f"{path / MANIFEST_FILE} is incomplete or damaged: {type(error).__name__} "
+            f"{error}. Export the model again."
         ) from error
 
 
@@ -241,8 +248,9 @@ def _read_file(path: Path, name: str, digest: str) -> bytes:
         raise BundleError(f"{path} lacks its file {name}: {error.strerror}.") from error
     if _sha256(raw) != digest:
         raise BundleError(
-            f"{file} is not the file that was exported: its sha256 is {_sha256(raw)[:12]}..., the "
-            f"manifest says {digest[:12]}.... Copy the bundle again, or export the model again."
+            f"{file} is not the file that was exported: its sha256 is {_sha256(raw)[:12]}..., "
+            f"the manifest says {digest[:12]}.... Copy the bundle again, or export the model "
+            "again."
         )
     return raw
 

@@ -1,8 +1,8 @@
 """Eager module -> canonical graph: the only file that calls ``torch.onnx``.
 
-The exporter's own optimiser is left off: it folds BatchNorm in single precision and keeps quiet
-about what it does not fold. What remains of it here is constant folding and the removal of
-operators that do nothing; everything that changes numbers is a rewrite of ours.
+The exporter's own optimiser is left off: it folds BatchNorm in single precision and keeps
+quiet about what it does not fold. What remains of it here is constant folding and the removal
+of operators that do nothing; everything that changes numbers is a rewrite of ours.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
 
 
 def export_copy(module: nn.Module) -> nn.Module:
-    """A copy in eval mode without weight parametrisations, whose weights are rounded only once.
+    """A copy in eval mode without weight parametrisations; its weights are rounded only once.
 
     ``weight_norm`` is computed in double precision; exporting the parametrisation itself gives
     graphs that compute the weight again for every call.
@@ -125,7 +125,7 @@ def _canonicalize(model: ir.Model) -> None:
         common.RemoveUnusedNodesPass()(model)
     for clean in (
         common.IdentityEliminationPass(),
-        common.RemoveUnusedFunctionsPass(),
+        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common.RemoveUnusedNodesPass(),
@@ -135,9 +135,9 @@ def _canonicalize(model: ir.Model) -> None:
 
 
 def _name_nodes(graph: ir.Graph) -> None:
-    """Name nodes and their outputs ``module.path/Operator``; drop what else the exporter noted.
+    """Name nodes and outputs ``module.path/Operator``; drop the exporter's own notes.
 
-    Its notes hold stack traces with paths of the exporting machine.
+    Those hold stack traces with paths of the exporting machine.
     """
     taken: set[str] = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
     taken |= set(graph.initializers)
@@ -163,11 +163,13 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 
 def _name_constants(graph: ir.Graph) -> None:
-    """Name constants that are no parameters after the operator input they feed: ``x/Pad.pads``."""
+    """Name constants that are no parameters after the input they feed: ``x/Pad.pads``."""
     for value in [v for v in graph.initializers.values() if (v.name or "").startswith("val_")]:
         use = next(iter(value.uses()))
         node, index = use.node, use.idx
-        schema = onnx.defs.get_schema(node.op_type, graph.opset_imports[node.domain], node.domain)
+        schema = onnx.defs.get_schema(
+            node.op_type, graph.opset_imports[node.domain], node.domain
+        )
         value.name = f"{node.name}.{schema.inputs[min(index, len(schema.inputs) - 1)].name}"
 
 

@@ -1,9 +1,10 @@
 """Windows of a signal with their labels or targets, read from npz files without pickles.
 
-Arrays: ``x_train``, ``y_train`` (training, calibration), ``x_test``, ``y_test`` (parity); or ``x``,
-``y`` alone. ``x`` has the shape (windows, channels, length); integer storage is decoded by
-``x_scale`` (one factor per channel). Optional: ``class_names``, ``channel_names``, ``fs_hz``, and a
-group per training window (``group_train``, ``subject_train`` or ``record_train``).
+Arrays: ``x_train``, ``y_train`` (training, calibration), ``x_test``, ``y_test`` (parity); or
+``x``, ``y`` alone. ``x`` has the shape (windows, channels, length); integer storage is decoded
+by ``x_scale`` (one factor per channel). Optional: ``class_names``, ``channel_names``,
+``fs_hz``, and a group per training window (``group_train``, ``subject_train`` or
+``record_train``).
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ class Windows:
 
     Attributes:
         x: float32, (windows, channels, length), in the sensor's own units.
-        y: int64 class indices, (windows,) or (windows, length); or float32 targets, (windows, ...);
-            or None where the file has none.
-        group: Who or what a window was recorded from, (windows,); windows of one group are never
-            split between training and validation.
+        y: int64 class indices, (windows,) or (windows, length); or float32 targets, (windows,
+            ...); or None where the file has none.
+        group: Who or what a window was recorded from, (windows,); windows of one group are
+            never split between training and validation.
     """
 
     x: NDArray[np.float32]
@@ -62,7 +63,7 @@ class Windows:
         return self.y is not None and self.y.dtype.kind == "i"
 
     def digest(self) -> str:
-        """A sha256 over the decoded windows and labels: the same data, however it was stored."""
+        """A sha256 over decoded windows and labels: the same data, however it was stored."""
         digest = hashlib.sha256()
         for array in (self.x, self.y):
             if array is not None:
@@ -84,7 +85,7 @@ class Dataset:
 
     @property
     def calibration(self) -> Windows:
-        """What may calibrate: training windows; of a file with ``x`` alone, every fifth window.
+        """What may calibrate: training windows; of ``x`` alone, every fifth window.
 
         Raises:
             DataError: The file has test windows only.
@@ -94,8 +95,10 @@ class Dataset:
                 f"{self.name} holds test windows but no training windows to calibrate on. "
                 "Calibration never sees test windows: add the array `x_train`."
             )
-        return self.train if self.test is not None else self.train.take(
-            slice(None, None, CALIBRATION_STRIDE)
+        return (
+            self.train
+            if self.test is not None
+            else self.train.take(slice(None, None, CALIBRATION_STRIDE))
         )
 
     @property
@@ -112,8 +115,8 @@ def load_dataset(path: Path) -> Dataset:
     """Read an npz file of windows.
 
     Raises:
-        DataError: The file is not such a file, or holds values that nobody can use; the message
-            names the array.
+        DataError: The file is not such a file, or holds values that nobody can use; the
+            message names the array.
     """
     arrays = _read_arrays(path)
     scale = _scale(path, arrays)
@@ -125,8 +128,9 @@ def load_dataset(path: Path) -> Dataset:
     train = named["train"] or named["all"]
     if train is None and named["test"] is None:
         raise DataError(
-            f"{path} holds no windows. Expected an array `x_train`, `x_test` or `x` of the shape "
-            f"(windows, channels, length); found {', '.join(sorted(arrays)) or 'nothing'}."
+            f"{path} holds no windows. Expected an array `x_train`, `x_test` or `x` of the "
+            "shape (windows, channels, length); found "
+            f"{', '.join(sorted(arrays)) or 'nothing'}."
         )
     dataset = Dataset(
         path.stem,
@@ -150,8 +154,10 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
                 arrays["y" + suffix] = windows.y
             if windows.group is not None:
                 arrays["group" + suffix] = windows.group
-    for name, names in (("class_names", dataset.class_names),
-                        ("channel_names", dataset.channel_names)):
+    for name, names in (
+        ("class_names", dataset.class_names),
+        ("channel_names", dataset.channel_names),
+    ):
         if names:
             arrays[name] = np.array(names)
     if dataset.sample_rate_hz is not None:
@@ -171,8 +177,9 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except ValueError as error:
         if "pickle" in str(error) or "Object" in str(error):
             raise DataError(
-                f"{path} holds Python objects, which are never loaded: they could run code. Save "
-                "plain numeric arrays: np.savez(file, x_train=array.astype('float32'), ...)."
+                f"{path} holds Python objects, which are never loaded: they could run code. "
+                "Save plain numeric arrays: np.savez(file, x_train=array.astype('float32'), "
+                "...)."
             ) from error
         raise DataError(f"{path} is not a readable .npz archive: {error}") from error
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
@@ -231,8 +238,8 @@ def _labels(
         return None
     if y.ndim == 0 or len(y) != windows:
         raise DataError(
-            f"`{name}` in {path} has the shape {y.shape}, but there are {windows} windows; the "
-            "first axis must be equal."
+            f"`{name}` in {path} has the shape {y.shape}, but there are {windows} windows; "
+            "the first axis must be equal."
         )
     if y.dtype.kind in "iub":
         labels = y.astype(np.int64)
@@ -247,8 +254,8 @@ def _labels(
         _check_finite(path, name, targets)
         return targets
     raise DataError(
-        f"`{name}` in {path} is of the type {y.dtype}. Expected integer class indices, or floating "
-        "targets for regression."
+        f"`{name}` in {path} is of the type {y.dtype}. Expected integer class indices, or "
+        "floating targets for regression."
     )
 
 
@@ -257,8 +264,8 @@ def _check_finite(path: Path, name: str, array: NDArray[np.float32]) -> None:
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         raise DataError(
-            f"`{name}` in {path} holds {int(bad.sum())} values that are NaN or infinite, the first "
-            f"at index {first}. Remove or fill them first."
+            f"`{name}` in {path} holds {int(bad.sum())} values that are NaN or infinite, the "
+            f"first at index {first}. Remove or fill them first."
         )
 
 
@@ -272,8 +279,8 @@ def _check_agreement(path: Path, dataset: Dataset) -> None:
             )
         if train.y is not None and test.y is not None and train.y.dtype != test.y.dtype:
             raise DataError(
-                f"`y_train` in {path} is {train.y.dtype} and `y_test` is {test.y.dtype}: one holds "
-                "class indices, the other targets."
+                f"`y_train` in {path} is {train.y.dtype} and `y_test` is {test.y.dtype}: one "
+                "holds class indices, the other targets."
             )
     for windows, name in ((train, "train"), (test, "test")):
         if windows is not None and windows.is_classification and dataset.class_names:
@@ -285,7 +292,8 @@ def check_labels(windows: Windows, classes: int, where: str) -> None:
     if windows.y is not None and windows.is_classification and windows.y.max() >= classes:
         raise DataError(
             f"{where} holds the label {windows.y.max()}, but there are {classes} classes, "
-            f"0 to {classes - 1}. Remove those windows, or use the data the model was trained for."
+            f"0 to {classes - 1}. Remove those windows, or use the data the model was trained "
+            "for."
         )
 
 

@@ -1,7 +1,7 @@
 """Optional dependencies: which packages each extra brings, and the error that names the extra.
 
-The core needs numpy, click and rich only; whatever else a command needs is asked for here before
-it is imported, so that a missing package is one line with the command that installs it.
+The core needs numpy, click and rich only; whatever else a command needs is asked for here
+before it is imported, so that a missing package is one line with the command that installs it.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def require(extra: str, purpose: str) -> None:
     if missing:
         packages = " and ".join(f"`{name}`" for name in missing)
         raise MissingExtraError(
-            f"{purpose} needs the Python package {packages}, which the extra `{extra}` brings and "
-            f"which is not installed here. Install it with: pip install 'tcn-export[{extra}]'"
+            f"{purpose} needs the Python package {packages}, which the extra `{extra}` brings "
+            "and which is not installed here. Install it with: pip install "
+            f"'tcn-export[{extra}]'"
         )

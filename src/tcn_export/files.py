@@ -35,8 +35,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_folder(path: Path, files: dict[str, bytes]) -> None:
     """Write a folder of files whole; an old folder of that name is replaced in one step.
 
-    The files go to a hidden sibling first. Where the system can exchange two names at once (Linux),
-    there is no moment without a folder at ``path``; elsewhere the old one is moved aside first.
+    The files go to a hidden sibling first. Where the system can exchange two names at once
+    (Linux), there is no moment without a folder at ``path``; elsewhere the old one is moved
+    aside first.
 
     Raises:
         OutputError: The folder cannot be written.
@@ -64,8 +65,8 @@ def check_writable(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OutputError(
-            f"the output folder {folder} cannot be written: {error.strerror}. Name another one "
-            "with --out."
+            f"the output folder {folder} cannot be written: {error.strerror}. Name another "
+            "one with --out."
         ) from error
 
 

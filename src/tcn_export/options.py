@@ -32,7 +32,8 @@ class ExportOptions:
         target: Where the artifact runs.
         precision: Arithmetic of the artifact.
         data: An npz file of windows (see `data`), `NOISE`, or None.
-        length: Steps of the window; None takes those of the training, `DYNAMIC` keeps it symbolic.
+        length: Steps of the window; None takes those of the training, `DYNAMIC` keeps it
+            symbolic.
         opset: ONNX operator set version.
         calibration: How int8 ranges are chosen.
         calibration_windows: At most so many training windows calibrate, evenly spaced.
@@ -62,16 +63,20 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.precision == "int8" and self.data is None:
             raise UsageError(
-                "int8 needs real windows to calibrate on and to judge the loss: give --data FILE.npz "
-                "(or --data noise, for timing only)."
+                "int8 needs real windows to calibrate on and to judge the loss: give --data "
+                "FILE.npz (or --data noise, for timing only)."
             )
         if self.precision == "int8" and self.opset > ORT_X86_VNNI.newest_opset:
             raise UsageError(
-                f"int8 needs an opset of at most {ORT_X86_VNNI.newest_opset}, and {self.opset} was "
-                "asked for: ONNX Runtime has no kernels for the quantisation operators of newer "
-                "ones. Leave --opset out."
+                f"int8 needs an opset of at most {ORT_X86_VNNI.newest_opset}, and "
+                f"{self.opset} was asked for: ONNX Runtime has no kernels for the "
+                "quantisation operators of newer ones. Leave --opset out."
             )
         if self.name is not None and Path(self.name).name != self.name:
-            raise UsageError(f"the name {self.name!r} must not contain a path; use --out for that.")
+            raise UsageError(
+                f"the name {self.name!r} must not contain a path; use --out for that."
+            )
         if isinstance(self.length, str) and self.length != DYNAMIC:
-            raise UsageError(f"the length is {self.length!r}; expected a number or {DYNAMIC!r}.")
+            raise UsageError(
+                f"the length is {self.length!r}; expected a number or {DYNAMIC!r}."
+            )

@@ -6,7 +6,9 @@ figures.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,12 @@ class ClassScore:
     f1: float
     support: int
 
+    def to_json(self) -> dict[str, Any]:
+        """Name and figures, in JSON types: None where a figure is undefined."""
+        figures = {k: getattr(self, k) for k in ("precision", "sensitivity", "f1")}
+        defined = {k: None if math.isnan(v) else v for k, v in figures.items()}
+        return {"name": self.name, **defined, "support": self.support}
+
 
 @dataclass(frozen=True, slots=True)
 class ClassificationScores:
@@ -30,6 +38,14 @@ class ClassificationScores:
     accuracy: float
     macro_f1: float
     classes: tuple[ClassScore, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, in JSON types."""
+        return {
+            "accuracy": self.accuracy,
+            "macro_f1": self.macro_f1,
+            "classes": [row.to_json() for row in self.classes],
+        }
 
 
 def confusion_matrix(

@@ -27,8 +27,9 @@ def verify(
 
     Args:
         bundle: What `load_bundle` read.
-        data: An npz file of windows. The windows of the export are judged window by window, from
-            the eager answers that the bundle kept; on others only form and score are reported.
+        data: An npz file of windows. The windows of the export are judged window by window,
+            from the eager answers that the bundle kept; on others only form and score are
+            reported.
         threads: Threads of the runtime; 0 takes all cores.
         progress: Told of every stage; None tells nobody.
 

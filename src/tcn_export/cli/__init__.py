@@ -1,1 +1,1 @@
-"""The commands: click options become one frozen dataclass, one call, a report, an exit code."""
+"""The commands: click options become a frozen dataclass, one call, a report, an exit code."""

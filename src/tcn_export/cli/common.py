@@ -1,4 +1,4 @@
-"""What all commands share: the border at which errors become exit codes, and common options."""
+"""What all commands share: where errors become exit codes, and common options."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ class Choice(click.Choice[str]):
             return word
         near = difflib.get_close_matches(word, [*self.choices, *self.spellings], n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        self.fail(f"{value!r} is not one of {', '.join(self.choices)}.{hint}", param, ctx)
+        message = f"{value!r} is not one of {', '.join(self.choices)}.{hint}"
+        raise click.BadParameter(message, ctx, param)
 
 
 def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
     """Make a command: common options, and `ExportError` as message and exit code.
 
-    The wrapped function gets ``as_json`` and ``verbosity`` beside its own options and returns the
-    exit code.
+    The wrapped function gets ``as_json`` and ``verbosity`` beside its own options and returns
+    the exit code.
     """
 
     def decorate(function: CommandT) -> click.Command:
@@ -113,7 +114,9 @@ class Screen:
 
         return RichProgress() if sys.stderr.isatty() else LineProgress()
 
-    def result(self, as_json: Callable[[], Any], *tables: Callable[[], RenderableType]) -> None:
+    def result(
+        self, as_json: Callable[[], Any], *tables: Callable[[], RenderableType]
+    ) -> None:
         """Print the result, in the form that was asked for."""
         if self.as_json:
             click.echo(json.dumps(as_json(), indent=2, ensure_ascii=False, allow_nan=False))

@@ -26,8 +26,8 @@ class Length(click.ParamType[int | str]):
 
 
 @command(
-    "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but parity "
-    "was lost (the bundle is kept), 4 the target cannot run here."
+    "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but "
+    "parity was lost (the bundle is kept), 4 the target cannot run here."
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", type=Choice(["onnx"]), required=True, help="Where it will run.")

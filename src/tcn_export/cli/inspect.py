@@ -9,7 +9,9 @@ import click
 from tcn_export.cli.common import Screen, command
 
 
-@command("Exit code: 0, or 1 where the file cannot be read, 2 wrong usage, 4 a package is missing.")
+@command(
+    "Exit code: 0, or 1 where the file cannot be read, 2 wrong usage, 4 a package is missing."
+)
 @click.argument("path", metavar="BUNDLE|MODEL", type=click.Path(path_type=Path))
 def main(screen: Screen, path: Path) -> int:
     """Print what BUNDLE (a folder) or MODEL (a checkpoint) is."""

@@ -11,15 +11,15 @@ from tcn_export.errors import PARITY_FAILED
 
 
 @command(
-    "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 wrong "
-    "usage, 3 parity was lost, 4 the runtime is not installed."
+    "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 "
+    "wrong usage, 3 parity was lost, 4 the runtime is not installed."
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
     metavar="NPZ",
-    help="Also judge these windows: those of the export, one by one; of others the score is told.",
+    help="Also judge these windows: those of the export one by one, of others the score.",
 )
 @click.option(
     "--threads",

@@ -1,4 +1,4 @@
-"""Building blocks of 1-D networks: input normalisation, causal and "same" convolutions, residuals.
+"""Building blocks: input normalisation, causal and "same" convolutions, residuals.
 
 Every block maps (batch, channels, length) to (batch, channels, length).
 """
@@ -19,9 +19,9 @@ CausalPadding = Literal["left", "crop"]
 class Normalize(nn.Module):
     """Scale each channel of the raw signal: ``y = (x - mean) * scale``.
 
-    The first layer of every network here, so that an exported artifact takes raw sensor values and
-    the preprocessing cannot be lost on the way to the device. The constants are buffers: they are
-    fitted once, on the training windows, and never trained.
+    The first layer of every network here, so that an exported artifact takes raw sensor values
+    and the preprocessing cannot be lost on the way to the device. The constants are buffers:
+    they are fitted once, on the training windows, and never trained.
     """
 
     mean: Tensor
@@ -53,8 +53,8 @@ class Normalize(nn.Module):
 class SameConv1d(nn.Conv1d):
     """A convolution that keeps the length, for odd and even kernels.
 
-    ``padding=kernel_size // 2`` lengthens the signal by one step where the kernel is even and so
-    breaks a residual. As Keras does, the odd step of an even kernel goes to the right.
+    ``padding=kernel_size // 2`` lengthens the signal by one step where the kernel is even and
+    so breaks a residual. As Keras does, the odd step of an even kernel goes to the right.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
@@ -72,8 +72,8 @@ class SameConv1d(nn.Conv1d):
 class CausalConv1d(nn.Conv1d):
     """A dilated convolution that sees no future: ``y[t] = sum_k w[k] x[t - d*k]``.
 
-    Two spellings of the same function. ``left`` pads the past with zeros; ``crop`` pads both sides
-    and cuts the future off, as Bai et al. 2018 (arXiv:1803.01271) do.
+    Two spellings of the same function. ``left`` pads the past with zeros; ``crop`` pads both
+    sides and cuts the future off, as Bai et al. 2018 (arXiv:1803.01271) do.
     """
 
     def __init__(
@@ -108,6 +108,7 @@ class TemporalBlock(nn.Module):
     """One or two causal convolutions, each with norm, ReLU and dropout, around a residual.
 
     ``relu(f(x) + shortcut(x))``; the shortcut is a 1x1 convolution where the channels differ.
+    Dropout drops whole channels, as in Bai et al. 2018, section 3.3.
     Weight normalisation: Salimans and Kingma 2016 (arXiv:1602.07868).
     """
 
@@ -133,7 +134,7 @@ class TemporalBlock(nn.Module):
                 layers.append((f"norm{i}", nn.BatchNorm1d(out_channels)))
             layers.append((f"relu{i}", nn.ReLU()))
             if dropout:
-                layers.append((f"drop{i}", nn.Dropout(dropout)))
+                layers.append((f"drop{i}", nn.Dropout1d(dropout)))
             channels = out_channels
         self.body = nn.Sequential()
         for name, layer in layers:

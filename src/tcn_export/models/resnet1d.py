@@ -1,4 +1,4 @@
-"""Residual networks over time: a general one with stages, and the preset of Wang et al. 2017."""
+"""Residual networks over time: a general one with stages, and that of Wang et al. 2017."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ResNet1dConfig:
 
 
 class ResNet1d(nn.Module):
-    """Maps (batch, in_channels, length) to (batch, outputs): stem, stages, mean over time, head."""
+    """Maps (batch, in_channels, length) to (batch, outputs): stem, stages, mean, head."""
 
     def __init__(self, config: ResNet1dConfig) -> None:
         super().__init__()
@@ -110,8 +110,8 @@ class WangResNetConfig:
 class WangResNet(nn.Module):
     """The ResNet of Wang, Yan and Oates 2017, "Time Series Classification from Scratch".
 
-    (arXiv:1611.06455): three blocks, kernels 8, 5, 3, BatchNorm on the shortcuts, mean over time.
-    Maps (batch, in_channels, length) to (batch, outputs).
+    (arXiv:1611.06455): three blocks, kernels 8, 5, 3, BatchNorm on the shortcuts, mean over
+    time. Maps (batch, in_channels, length) to (batch, outputs).
     """
 
     def __init__(self, config: WangResNetConfig) -> None:

@@ -1,7 +1,8 @@
 """The temporal convolutional network: a stack of causal, dilated, residual blocks and a head.
 
-After Bai, Kolter and Koltun 2018, "An Empirical Evaluation of Generic Convolutional and Recurrent
-Networks for Sequence Modeling" (arXiv:1803.01271), with BatchNorm as a second choice of norm.
+After Bai, Kolter and Koltun 2018, "An Empirical Evaluation of Generic Convolutional and
+Recurrent Networks for Sequence Modeling" (arXiv:1803.01271), with BatchNorm as a second choice
+of norm.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ class TCNConfig:
         convolutions: One or two per block.
         norm: ``batch``, ``weight`` or ``none``.
         dropout: Probability of dropping a value after each ReLU while training.
-        head: ``last`` answers from the last step, ``mean`` from the average over time, ``every``
-            once per step.
-        causal_padding: ``left`` pads the past, ``crop`` pads both sides and cuts the future off.
+        head: ``last`` answers from the last step, ``mean`` from the average over time,
+            ``every`` once per step.
+        causal_padding: ``left`` pads the past, ``crop`` pads both sides and cuts the future
+            off.
 
     Raises:
         ValueError: A field is out of its range.

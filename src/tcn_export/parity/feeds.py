@@ -1,4 +1,4 @@
-"""What the artifact is asked: real windows where there are some, and always a seeded stress set."""
+"""What the artifact is asked: real windows if there are some, and always a stress set."""
 
 from __future__ import annotations
 

@@ -27,13 +27,13 @@ def check_fit(
     _, channels, steps = windows.x.shape
     if channels != wanted_channels:
         raise DataError(
-            f"{where} has {channels} channels, but the model takes {wanted_channels}. Use the data "
-            "the model was trained for."
+            f"{where} has {channels} channels, but the model takes {wanted_channels}. Use the "
+            "data the model was trained for."
         )
     if isinstance(wanted_steps, int) and steps != wanted_steps:
         raise DataError(
-            f"{where} has windows of {steps} steps, but the model takes {wanted_steps}. Export it "
-            f"with --length {steps}, or with --length dynamic for any length."
+            f"{where} has windows of {steps} steps, but the model takes {wanted_steps}. "
+            f"Export it with --length {steps}, or with --length dynamic for any length."
         )
     if windows.y is None:
         return

@@ -32,8 +32,9 @@ Relation = Literal["<=", ">=", "="]
 class Row:
     """One comparison.
 
-    ``recorded`` rows have no limit of their own at the export: they are what a later verification
-    has to reach again. ``waived`` rows were not held to their limit because the user said so.
+    ``recorded`` rows have no limit of their own at the export: they are what a later
+    verification has to reach again. ``waived`` rows were not held to their limit because the
+    user said so.
     """
 
     feed: str
@@ -117,8 +118,8 @@ class Gate:
     def judge(self, feed: Feed, actual: Mapping[str, Array], oracle: Reference) -> list[Row]:
         """Compare the outputs of one feed, names first."""
         if set(actual) != set(oracle.float64):
-            fault = f"outputs {sorted(actual)}, expected {sorted(oracle.float64)}"
-            return [self.form(feed.name, "*", fault)]
+            names = f"outputs {sorted(actual)}, expected {sorted(oracle.float64)}"
+            return [self.form(feed.name, "*", names)]
         rows: list[Row] = []
         for spec in self.signature.outputs:
             values = (actual[spec.name], oracle.float64[spec.name], oracle.float32[spec.name])
@@ -145,7 +146,7 @@ class Gate:
     def judge_unlabelled(
         self, feed: str, output: str, sqnr: float, agreed: float | None, windows: int
     ) -> list[Row]:
-        """Hold noise and, for a classifier, the share of equal answers against the int8 limits."""
+        """Hold noise and, for a classifier, the equal answers against the int8 limits."""
         rows = [_at_least(feed, output, "sqnr_db", sqnr, tolerance.INT8_SQNR_DB)]
         if agreed is not None:
             rows.append(self.judge_agreement(feed, output, agreed, windows))
@@ -222,7 +223,16 @@ def waive(rows: Iterable[Row], note: str) -> list[Row]:
     return [
         row
         if row.metric == "form" or row.status == "recorded"
-        else Row(row.feed, row.output, row.metric, row.value, row.relation, row.limit, "waived", note)
+        else Row(
+            row.feed,
+            row.output,
+            row.metric,
+            row.value,
+            row.relation,
+            row.limit,
+            "waived",
+            note,
+        )
         for row in rows
     ]
 

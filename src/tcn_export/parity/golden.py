@@ -1,8 +1,9 @@
 """Golden data: feeds with the eager model's outputs, kept in the bundle as ``golden.npz``.
 
-Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``, ``feeds`` (names and
-kinds in order), ``classes``, and for the windows the export was judged on ``windows/answers`` (top
-class per window or step) or ``windows/squared_error`` (per window), both of the eager model.
+Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``, ``feeds`` (names
+and kinds in order), ``classes``, and for the windows the export was judged on
+``windows/answers`` (top class per window or step) or ``windows/squared_error`` (per window),
+both of the eager model.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ def golden_from_bytes(raw: bytes) -> Golden:
             windows = WindowAnswers(squared_error=arrays["windows/squared_error"])
         return Golden(tuple(feeds), references, tuple(arrays["classes"].tolist()), windows)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{GOLDEN_FILE} is damaged: {error}. Export the model again.") from error
+        raise BundleError(
+            f"{GOLDEN_FILE} is damaged: {error}. Export the model again."
+        ) from error
 
 
 def _part(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, Array]:

@@ -30,7 +30,11 @@ def decibels(signal_energy: float, noise_energy: float) -> float:
     """Signal-to-quantisation-noise ratio of two energies, in dB."""
     if noise_energy == 0:
         return float("inf")
-    return float("-inf") if signal_energy == 0 else 10 * float(np.log10(signal_energy / noise_energy))
+    return (
+        float("-inf")
+        if signal_energy == 0
+        else 10 * float(np.log10(signal_energy / noise_energy))
+    )
 
 
 def sqnr_db(actual: Array, oracle: Array) -> float:
@@ -40,7 +44,8 @@ def sqnr_db(actual: Array, oracle: Array) -> float:
 
 def answers(output: Array) -> NDArray[np.int64]:
     """The top class of every window, or of every step: argmax over the class axis."""
-    return np.argmax(output, axis=CLASS_AXIS).astype(np.int64)
+    top: NDArray[np.int64] = np.argmax(output, axis=CLASS_AXIS).astype(np.int64)
+    return top
 
 
 def agreement(actual: Array, oracle: Array) -> float:

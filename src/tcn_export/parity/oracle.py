@@ -46,9 +46,13 @@ class Oracle:
             single = self._run(self._single, feeds) if both else {}
             yield Reference(self._run(self._double, feeds), single)
 
-    def _run(self, module: nn.Module, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _run(
+        self, module: nn.Module, feeds: Mapping[str, NDArray[Any]]
+    ) -> dict[str, NDArray[Any]]:
         dtype = torch.float64 if module is self._double else torch.float32
         arguments = [torch.from_numpy(feeds[name]).to(dtype) for name in self._inputs]
         with torch.inference_mode():
             outputs = module(*arguments)
-        return {name: value.numpy() for name, value in zip(self._outputs, (outputs,), strict=True)}
+        return {
+            name: value.numpy() for name, value in zip(self._outputs, (outputs,), strict=True)
+        }

@@ -1,9 +1,9 @@
 """How much accuracy was lost, and how much may have been lost given how few windows there are.
 
-The bound on a paired difference of proportions is MOVER ("method of variance estimates recovery",
-Zou and Donner 2008, Statistics in Medicine 27:1693-1702; for paired proportions Tang, Li and Tang
-2010, Statistics in Medicine 29:46-62) over one-sided Clopper-Pearson limits of the two discordant
-shares. With no changed answer among n windows it is the exact 1 - 0.05^(1/n).
+The bound on a paired difference of proportions is MOVER, the method of variance estimates
+recovery (Zou and Donner 2008, Statistics in Medicine 27:1693-1702; for paired proportions
+Tang, Li and Tang 2010, Statistics in Medicine 29:46-62), over one-sided Clopper-Pearson limits
+of the two discordant shares. With no changed answer among n windows it is the exact 1 - 0.05^(1/n).
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ def accuracy_loss(
 ) -> Loss:
     """Accuracy lost on the same windows; answers per window, or per step of each window.
 
-    Steps of one window are not independent: per-step answers count as shares of as many trials as
-    there are windows, which makes the bound wider.
+    Steps of one window are not independent: per-step answers count as shares of as many trials
+    as there are windows, which makes the bound wider.
     """
     was_right, is_right = reference == truth, actual == truth
     spoiled, mended = was_right & ~is_right, ~was_right & is_right
     windows = len(truth)
     upper = paired_upper_bound(
-        math.ceil(spoiled.mean() * windows - 1e-9), math.floor(mended.mean() * windows + 1e-9), windows
+        math.ceil(spoiled.mean() * windows - 1e-9),
+        math.floor(mended.mean() * windows + 1e-9),
+        windows,
     )
     return Loss(
         lost=100 * float(was_right.mean() - is_right.mean()),
@@ -71,13 +73,17 @@ def relative_rms_loss(
 ) -> Loss:
     """Relative root-mean-square error gained, from the squared errors of each window.
 
-    Relative to the targets' own deviation, so that 1 is as good as always answering their mean. The
-    bound is that of a paired mean difference (normal approximation).
+    Relative to the targets' own deviation, so that 1 is as good as always answering their
+    mean. The bound is that of a paired mean difference (normal approximation).
     """
     variance = float(np.var(targets.astype(np.float64)))
     difference = actual - reference
     windows = len(difference)
-    margin = _Z * float(np.std(difference, ddof=1)) / math.sqrt(windows) if windows > 1 else math.inf
+    margin = (
+        _Z * float(np.std(difference, ddof=1)) / math.sqrt(windows)
+        if windows > 1
+        else math.inf
+    )
     before = math.sqrt(reference.mean() / variance)
 
     def relative(mean_difference: float) -> float:

@@ -1,7 +1,8 @@
 """Every limit of the gate, in one place, with its reason.
 
-None of them was chosen by what happens to pass. They come from the design; a test shows that each
-class rejects zeros, a factor of two, a shift by one step, swapped channels and a changed weight.
+None of them was chosen by what happens to pass. They come from the design; a test shows that
+each class rejects zeros, a factor of two, a shift by one step, swapped channels and a changed
+weight.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from tcn_export.parity.metrics import largest, max_abs_error
 
 EAGER_MULTIPLE = 8.0
-"""float32: another order of summation may err a few times as much as eager float32 itself does."""
+"""float32: another order of summation may err a few times as much as eager float32 does."""
 
 EPSILON_MULTIPLE = 16.0
 """float32: where eager happens to hit the truth, a few roundings of the largest output."""
@@ -26,10 +27,10 @@ INT8_AGREEMENT = 0.98
 """int8, no labels: share of real windows whose top answer is the eager model's."""
 
 MAX_DROP_POINTS = 1.0
-"""int8, with labels: the default of --max-drop, for the upper 95 % bound of the accuracy lost."""
+"""int8, with labels: default of --max-drop, for the upper 95 % bound of the accuracy lost."""
 
 SAME_SQNR_DB = 1.0
-"""int8, verifying again: how far the noise may rise over what the gate accepted at the export."""
+"""int8, verifying again: how far noise may rise over what the gate accepted at the export."""
 
 SAME_AGREEMENT = 0.02
 """int8, verifying again: likewise for the share of equal answers."""
@@ -47,7 +48,7 @@ def float32_limit(eager_error: float, largest: float) -> float:
 
 
 def noise_floor(precision: str, float64: NDArray[Any], float32: NDArray[Any]) -> float:
-    """How much of an output's variation a precision may lose; less than this counts as constant."""
+    """How much of an output's variation a precision may lose; less counts as constant."""
     if precision == "float32":
         return float32_limit(max_abs_error(float32, float64), largest(float64))
     return float(np.sqrt(np.mean(np.square(float64)))) * 10 ** (-INT8_SQNR_DB / 20)

@@ -96,7 +96,9 @@ def judge_comparison(
     agreed = _agreement(comparison.actual, comparison.oracle)
     if gate.precision == "float32":
         rows.append(
-            judge_error(FEED, output, comparison.error, comparison.eager_error, comparison.largest)
+            judge_error(
+                FEED, output, comparison.error, comparison.eager_error, comparison.largest
+            )
         )
         if agreed is not None:
             rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT))
@@ -128,7 +130,7 @@ def judge_answers(
 
 
 def report_score(output: str, windows: Windows, actual: WindowAnswers) -> list[Row]:
-    """The score on windows for which nobody knows the eager model's answers: told, not judged."""
+    """The score where nobody knows the eager model's answers: told, not judged."""
     note = "not judged: the bundle keeps the eager answers for the windows of its export only"
     if windows.y is None:
         return []

@@ -1,1 +1,1 @@
-"""Static int8: ranges from real windows, Q/DQ nodes written into the graph, coverage counted."""
+"""Static int8: ranges from real windows, Q/DQ nodes in the graph, coverage counted."""

@@ -11,7 +11,11 @@ from typing import Any, Literal
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    create_calibrator,
+)
 
 from tcn_export.graph import Graph
 from tcn_export.progress import Advance, Progress
@@ -48,8 +52,8 @@ def calibrate(
     Args:
         graph: The float32 graph with one input.
         windows: Training windows, never test windows.
-        method: ``minmax`` covers everything seen; ``percentile`` leaves out the outermost 0.001 %;
-            ``entropy`` chooses by Kullback-Leibler divergence.
+        method: ``minmax`` covers everything seen; ``percentile`` leaves out the outermost
+            0.001 %; ``entropy`` chooses by Kullback-Leibler divergence.
         dialect: Names the operators whose values are quantised.
         progress: Told of every window.
     """
@@ -62,8 +66,8 @@ def calibrate(
             list(dialect.operators),
             augmented_model_path=str(Path(folder) / "augmented.onnx"),
             calibrate_method=_METHODS[method],
-            # The percentile calibrator is symmetric unless told otherwise, which gives away half of
-            # the integers behind a ReLU.
+            # The percentile calibrator is symmetric unless told otherwise, which gives away
+            # half of the integers behind a ReLU.
             extra_options={"symmetric": False},
         )
         with progress.stage(f"Calibrating ({method})", len(windows)) as advance:

@@ -1,4 +1,4 @@
-"""Which quantised graphs a consumer runs fast and right: one frozen description per consumer."""
+"""Which quantised graphs a consumer runs fast and right: one description per consumer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Dialect:
         reduce_range: Weights use 7 bits only, for consumers that add products in 16 bits.
         operators: Operators whose inputs and outputs are quantised. Sub and Mul are not among
             them: raw sensor values keep full precision through the input normalisation.
-        newest_opset: The newest operator set whose QuantizeLinear the consumer has kernels for.
+        newest_opset: The newest operator set whose QuantizeLinear the consumer has kernels
+            for.
     """
 
     name: str
@@ -42,11 +43,23 @@ class Dialect:
 
 ORT_X86_VNNI = Dialect(
     name="onnxruntime-x86-vnni",
-    activation="uint8",  # int8 activations run 2 to 6 times slower: the dot product is u8 by s8
+    # int8 activations run 2 to 6 times slower: the processor's dot product is u8 by s8.
+    activation="uint8",
     weight="int8",
     per_channel=True,
     reduce_range=False,
     # Relu and Add too, so that a residual block stays in integers from end to end.
-    operators=("Conv", "Gemm", "MatMul", "Add", "Relu", "Gather", "Slice", "MaxPool", "AveragePool"),
-    newest_opset=20,  # ONNX Runtime has no QuantizeLinear kernel of operator version 23 (#25932)
+    operators=(
+        "Conv",
+        "Gemm",
+        "MatMul",
+        "Add",
+        "Relu",
+        "Gather",
+        "Slice",
+        "MaxPool",
+        "AveragePool",
+    ),
+    # ONNX Runtime has no kernel for QuantizeLinear of operator version 23 (its issue 25932).
+    newest_opset=20,
 )

@@ -1,4 +1,4 @@
-"""Write QuantizeLinear and DequantizeLinear nodes into a graph, with ONNX Runtime's quantiser."""
+"""Write QuantizeLinear and DequantizeLinear into a graph, by ONNX Runtime's quantiser."""
 
 from __future__ import annotations
 

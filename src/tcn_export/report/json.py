@@ -1,4 +1,4 @@
-"""The result as JSON: what ``--json`` prints and what lies in the bundle as ``report.json``."""
+"""The result as JSON: what ``--json`` prints, and ``report.json`` in the bundle."""
 
 from __future__ import annotations
 

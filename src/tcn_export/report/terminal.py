@@ -16,7 +16,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": 
 
 
 def parity_table(report: ParityReport, everything: bool = False) -> RenderableType:
-    """One line per comparison; passed comparisons of form are left out unless ``everything``."""
+    """One line per comparison; without ``everything``, forms that passed are only counted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("feed", "output", "metric"):
         table.add_column(column)
@@ -47,7 +47,9 @@ def verdict_line(report: ParityReport, path: str) -> Text:
     """The verdict in one line."""
     if report.verdict == "fail":
         failed = len(report.failures)
-        return Text(f"PARITY LOST: {failed} of {len(report.rows)} checks failed: {path}", "bold red")
+        return Text(
+            f"PARITY LOST: {failed} of {len(report.rows)} checks failed: {path}", "bold red"
+        )
     if report.waived:
         return Text(f"not verified ({', '.join(report.waived)} waived): {path}", "yellow")
     return Text(f"verified: {path}", "bold green")
@@ -58,7 +60,9 @@ def bundle_table(bundle: Bundle) -> RenderableType:
     manifest = bundle.manifest
     table = _properties()
     size = len(bundle.files[manifest.model]) / 1024
-    table.add_row("model", f"{manifest.model}, {size:.1f} KB, {manifest.target} {manifest.precision}")
+    table.add_row(
+        "model", f"{manifest.model}, {size:.1f} KB, {manifest.target} {manifest.precision}"
+    )
     _add_signature(table, manifest)
     if manifest.quantization:
         table.add_row("int8", _quantization(manifest.quantization))
@@ -87,19 +91,21 @@ def property_table(properties: dict[str, Any]) -> RenderableType:
     return table
 
 
-def scores_table(scores: ClassificationScores, title: str) -> RenderableType:
-    """Accuracy, macro-F1 and the scores of every class."""
+def score_table(score: ClassificationScores | float, title: str) -> RenderableType:
+    """Accuracy, macro-F1 and the scores of every class; or the error of a regression."""
+    if isinstance(score, float):
+        return f"{title}: mean squared error {score:.6g}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("class")
     for column in ("precision", "sensitivity", "F1", "windows"):
         table.add_column(column, justify="right")
-    for row in scores.classes:
+    for row in score.classes:
         table.add_row(
             row.name,
             *(f"{value:.3f}" for value in (row.precision, row.sensitivity, row.f1)),
             str(row.support),
         )
-    summary = f"accuracy {100 * scores.accuracy:.2f} %, macro-F1 {scores.macro_f1:.3f}"
+    summary = f"accuracy {100 * score.accuracy:.2f} %, macro-F1 {score.macro_f1:.3f}"
     return Group(table, Text(summary, "bold"))
 
 
@@ -111,7 +117,10 @@ def _properties() -> Table:
 
 
 def _add_signature(table: Table, manifest: Manifest) -> None:
-    for title, specs in (("input", manifest.signature.inputs), ("output", manifest.signature.outputs)):
+    for title, specs in (
+        ("input", manifest.signature.inputs),
+        ("output", manifest.signature.outputs),
+    ):
         for spec in specs:
             shape = " x ".join(map(str, spec.shape))
             table.add_row(title, f"{spec.name}: {spec.dtype} {shape}")
@@ -123,7 +132,8 @@ def _add_signature(table: Table, manifest: Manifest) -> None:
 
 def _quantization(entry: Any) -> str:
     coverage = entry["coverage"]
-    done = f"{coverage['integer_convolutions']} of {coverage['convolutions']} convolutions on integers"
+    integer, total = coverage["integer_convolutions"], coverage["convolutions"]
+    done = f"{integer} of {total} convolutions on integers"
     left = coverage["left_in_float"]
     how = f"{entry['calibration']} over {entry['windows']} windows"
     return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if left else "")

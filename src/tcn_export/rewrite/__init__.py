@@ -1,1 +1,1 @@
-"""Exact changes to a graph, one per file; `plans` says which run for a target and in what order."""
+"""Exact changes to a graph, one per file; `plans` says which run for a target."""

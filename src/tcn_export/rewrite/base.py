@@ -1,4 +1,4 @@
-"""What a rewrite is, and how one is run: on a copy, timed, checked, and noted in the history."""
+"""What a rewrite is, and how one is run: on a copy, timed, checked, noted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onnx_ir.passes import common
 from tcn_export.graph import Graph, Refusal, Step
 
 
-class Refused(Exception):
-    """Raised inside a rewrite where a candidate turns out not to match; becomes a `Refusal`."""
+class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error
+    """Raised in a rewrite where a candidate turns out not to match; becomes a `Refusal`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Outcome:
 class Rewrite(ABC):
     """A change to a graph that keeps its meaning and its signature.
 
-    ``call`` works in place; `run` is the functional outside. Running twice changes nothing more.
+    ``call`` works in place; `run` is the functional outside. Running twice changes nothing
+    more.
     """
 
     name: ClassVar[str]
@@ -71,8 +72,8 @@ class NodeRewrite(Rewrite):
 def run(rewrite: Rewrite, graph: Graph) -> Graph:
     """Run one rewrite on a copy of ``graph``.
 
-    The result passed the ONNX checker with full shape inference, and its inputs and outputs have
-    the names, dtypes and shapes they had before.
+    The result passed the ONNX checker with full shape inference, and its inputs and outputs
+    have the names, dtypes and shapes they had before.
     """
     start = time.perf_counter()
     model = graph.model.clone()
@@ -93,7 +94,7 @@ def run_plan(plan: Iterable[Rewrite], graph: Graph) -> Graph:
 
 
 def _infer_shapes(model: ir.Model) -> ir.Model:
-    """Check the model and infer its shapes anew; those of the values in between may be stale."""
+    """Check the model and infer its shapes anew; those in between may be stale."""
     for node in model.graph:
         for value in node.outputs:
             if not value.is_graph_output():
@@ -110,8 +111,8 @@ def _check_interface(rewrite: Rewrite, before: ir.Model, after: ir.Model) -> Non
 
     if interface(before) != interface(after):
         raise AssertionError(
-            f"the rewrite {rewrite.name} changed the graph's interface from {interface(before)} to "
-            f"{interface(after)}"
+            f"the rewrite {rewrite.name} changed the graph's interface from "
+            f"{interface(before)} to {interface(after)}"
         )
 
 
@@ -152,13 +153,17 @@ def bypass(node: ir.Node, replacement: ir.Value) -> None:
 
 
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """Register a constant under ``name``, or under ``name_2`` and so on where that is taken."""
+    """Register a constant under ``name``, or ``name_2`` and so on where that is taken."""
     unique, n = name, 2
     while unique in graph.initializers:
         unique, n = f"{name}_{n}", n + 1
     tensor = ir.tensor(array, name=unique)
-    value = ir.Value(name=unique, shape=tensor.shape, type=ir.TensorType(tensor.dtype),
-                     const_value=tensor)
+    value = ir.Value(
+        name=unique,
+        shape=ir.Shape(array.shape),
+        type=ir.TensorType(tensor.dtype),
+        const_value=tensor,
+    )
     graph.register_initializer(value)
     return value
 

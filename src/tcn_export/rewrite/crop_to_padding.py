@@ -1,13 +1,13 @@
 """A crop behind a padded convolution becomes less padding.
 
-PyTorch writes a causal convolution as one that pads both sides by (kernel - 1) * dilation and cuts
-the future off again. The steps cut off need not be computed in the first place:
+PyTorch writes a causal convolution as one that pads both sides by (kernel - 1) * dilation and
+cuts the future off again. The steps cut off need not be computed in the first place:
 
     Conv(pads=[p, q], stride=s) -> Slice(a steps off the front, b off the end)
     Conv(pads=[p - a*s, q - b*s])
 
-Exact: each step that remains is the same sum. It needs p >= a*s and q >= b*s, since a convolution
-cannot crop its input; other crops are refused.
+Exact: each step that remains is the same sum. It needs p >= a*s and q >= b*s, since a
+convolution cannot crop its input; other crops are refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class CropToPadding(NodeRewrite):
 
     def is_candidate(self, node: ir.Node) -> bool:
         """Every Slice that reads a 1-D convolution."""
-        producer = node.inputs[0].producer() if node.op_type == "Slice" and node.inputs[0] else None
+        producer = (
+            node.inputs[0].producer() if node.op_type == "Slice" and node.inputs[0] else None
+        )
         return producer is not None and producer.op_type == "Conv"
 
     def apply(self, node: ir.Node) -> None:
@@ -54,7 +56,8 @@ class CropToPadding(NodeRewrite):
         pads = [pads[0] - front * stride, pads[1] - back * stride]
         if min(pads) < 0:
             raise Refused(
-                f"it crops {front} steps in front and {back} behind, more than `{conv.name}` pads"
+                f"it crops {front} steps in front and {back} behind, more than `{conv.name}` "
+                "pads"
             )
         set_pads(conv, pads)
         bypass(node, data)
@@ -62,9 +65,19 @@ class CropToPadding(NodeRewrite):
 
 def _cropped_steps(node: ir.Node, data: ir.Value) -> tuple[int, int]:
     """How many steps a Slice (ONNX operator version 13) takes off the front and the end."""
-    starts, ends = (constant(node.inputs[i], w).tolist() for i, w in ((1, "start"), (2, "end")))
-    axes = constant(node.inputs[3], "axes").tolist() if len(node.inputs) > 3 else [*range(len(starts))]
-    steps = constant(node.inputs[4], "step").tolist() if len(node.inputs) > 4 else [1] * len(starts)
+    starts, ends = (
+        constant(node.inputs[i], w).tolist() for i, w in ((1, "start"), (2, "end"))
+    )
+    axes = (
+        constant(node.inputs[3], "axes").tolist()
+        if len(node.inputs) > 3
+        else [*range(len(starts))]
+    )
+    steps = (
+        constant(node.inputs[4], "step").tolist()
+        if len(node.inputs) > 4
+        else [1] * len(starts)
+    )
     front = back = 0
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = data.shape[axis] if data.shape is not None else None

@@ -5,10 +5,11 @@
 
     Conv(W, b) -> Mul, Div, Add or Sub by a constant per channel: likewise
 
-Computed in float64 and rounded once. Crops of the time axis may stand in between: what is done to
-every step alike can be done before steps are cut off. A normalisation *in front of* a convolution
-is left alone: its shift would also have to be added to the zeros that the convolution pads.
-(Jacob et al. 2017, arXiv:1712.05877, section 3.2; ONNX BatchNormalization version 15.)
+Computed in float64 and rounded once. Crops of the time axis may stand in between: what is done
+to every step alike can be done before steps are cut off. A normalisation *in front of* a
+convolution is left alone: its shift would also have to be added to the zeros that the
+convolution pads. (Jacob et al. 2017, arXiv:1712.05877, section 3.2; ONNX BatchNormalization
+version 15.)
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ class _Affine:
 
 
 class FoldBatchNorm(NodeRewrite):
-    """Fold BatchNormalization and affine operators by constants into the operator before them."""
+    """Fold BatchNormalization and constant affine operators into what is before them."""
 
     name = "fold_batch_norm"
 
     def is_candidate(self, node: ir.Node) -> bool:
-        """Every BatchNormalization; an affine operator with a constant and a linear producer."""
+        """Every BatchNormalization; constant affine operators behind a linear one."""
         if node.op_type == "BatchNormalization":
             return True
         if node.op_type not in ("Mul", "Div", "Add", "Sub"):
@@ -85,7 +86,9 @@ def _data_input(node: ir.Node) -> ir.Value | None:
 def _behind_crops(value: ir.Value) -> ir.Node | None:
     """The Conv or Gemm that computes ``value``, looking through crops of the time axis."""
     producer = value.producer()
-    while producer is not None and producer.op_type == "Slice" and producer.inputs[0] is not None:
+    while (
+        producer is not None and producer.op_type == "Slice" and producer.inputs[0] is not None
+    ):
         producer = producer.inputs[0].producer()
     return producer if producer is not None and producer.op_type in _LINEAR else None
 
@@ -186,5 +189,5 @@ def _replace(linear: ir.Node, weight: Array, bias: Array) -> None:
     linear.replace_input_with(1, values[0])
     linear.replace_input_with(2, values[1])
     for value in (old_weight, old_bias):
-        if value is not None and not value.uses() and value.name in graph.initializers:
-            del graph.initializers[value.name]
+        if value is not None and not value.uses():
+            graph.initializers.pop(str(value.name), None)

@@ -3,8 +3,8 @@
     Pad([.., l], [.., r], 0) -> Conv(pads=[p, q])
     Conv(pads=[p + l, q + r])
 
-Exact: the same zeros meet the same taps. Other modes and values are not what Conv pads with, and
-are refused.
+Exact: the same zeros meet the same taps. Other modes and values are not what Conv pads with,
+and are refused.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MergePad(NodeRewrite):
 
 
 def _padded_steps(node: ir.Node) -> tuple[int, int]:
-    """How many zeros a Pad (ONNX operator version 18) of a 3-D value adds before and after time."""
+    """How many zeros a Pad (ONNX operator version 18) adds before and after, in time."""
     mode = node.attributes.get_string("mode", "constant")
     if mode != "constant":
         raise Refused(f"it pads by {mode}, a convolution with zeros")
@@ -58,9 +58,7 @@ def _padded_steps(node: ir.Node) -> tuple[int, int]:
         axes = [axis % 3 for axis in constant(node.inputs[3], "axes").tolist()]
     else:
         axes = list(range(len(pads) // 2))
-    amounts = {
-        axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)
-    }
+    amounts = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
     begin, end = amounts.pop(2, (0, 0))
     if any(pair != (0, 0) for pair in amounts.values()):
         raise Refused("it pads another axis than time")

@@ -9,8 +9,10 @@ from tcn_export.rewrite.merge_pad import MergePad
 
 ONNX: tuple[Rewrite, ...] = (
     MergePad(),
-    CropToPadding(),  # after merge_pad: a crop can only take back what the convolution itself pads
-    FoldBatchNorm(),  # after the crop, which else stands between convolution and normalisation
+    # After merge_pad: a crop can only take back what the convolution itself pads.
+    CropToPadding(),
+    # After the crop, which else stands between convolution and normalisation.
+    FoldBatchNorm(),
 )
 
 PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX}

@@ -1,4 +1,4 @@
-"""The checkpoint that tcn-train writes: its format, writing it, and reading it from a stranger.
+"""The checkpoint of tcn-train: its format, writing it, and reading it from a stranger.
 
 A file is hostile until it was read with ``weights_only=True`` and every field was checked. The
 network is rebuilt on the meta device first, so that a forged configuration allocates nothing.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import pickle
+import pickle  # noqa: TID251 - for the name of the exception that torch.load raises
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ _TO_STATE_DICT = """\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What a checkpoint file holds beside its format and schema; see `Source` for the fields."""
+    """What a checkpoint holds beside its format and schema; see `Source` for the fields."""
 
     architecture: str
     config: Mapping[str, Any]
@@ -79,8 +79,8 @@ def load_source(path: Path) -> Source:
     """Read a checkpoint and rebuild its network in eval mode.
 
     Raises:
-        CheckpointError: The file is not such a checkpoint, is damaged, or holds values that cannot
-            be used. Nothing in it was executed.
+        CheckpointError: The file is not such a checkpoint, is damaged, or holds values that
+            cannot be used. Nothing in it was executed.
     """
     try:
         raw = path.read_bytes()
@@ -110,13 +110,13 @@ def load_source(path: Path) -> Source:
 
 
 def _load_weights_only(path: Path, raw: bytes) -> dict[str, Any]:
-    # torch.load falls back to a bare pickle for anything that is no zip archive; nothing that a
-    # current PyTorch writes needs that.
+    # torch.load falls back to a bare pickle for anything that is no zip archive; nothing that
+    # a current PyTorch writes needs that.
     if not zipfile.is_zipfile(io.BytesIO(raw)):
         raise CheckpointError(
             f"{path} is not a PyTorch checkpoint, or was cut short: it is not a complete zip "
-            "archive. Expected a file written by tcn-train. If it comes from a PyTorch older than "
-            "1.6, load and save it again with torch.save."
+            "archive. Expected a file written by tcn-train. If it comes from a PyTorch older "
+            "than 1.6, load and save it again with torch.save."
         )
     try:
         content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
@@ -128,17 +128,28 @@ def _load_weights_only(path: Path, raw: bytes) -> dict[str, Any]:
                 + _TO_STATE_DICT
             ) from error
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError,
-            IndexError, OverflowError, zipfile.BadZipFile) as error:
-        # What the reader raises on a forged or damaged archive is not documented; these are the
-        # kinds that fuzzing met.
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        OverflowError,
+        zipfile.BadZipFile,
+    ) as error:
+        # What the reader raises on a forged or damaged archive is not documented; these are
+        # the kinds that fuzzing met.
         raise CheckpointError(
-            f"{path} is damaged and cannot be read ({type(error).__name__}). Copy it again, or "
-            "train it again with tcn-train."
+            f"{path} is damaged and cannot be read ({type(error).__name__}). Copy it again, "
+            "or train it again with tcn-train."
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}. Expected a checkpoint written by tcn-train."
+            f"{path} holds a {type(content).__name__}. Expected a checkpoint written by "
+            "tcn-train."
         )
     return content
 
@@ -147,8 +158,8 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
     if content.get("format") != FORMAT:
         if content and all(isinstance(v, Tensor) for v in content.values()):
             raise CheckpointError(
-                f"{path} is a bare state dict of {len(content)} tensors: it does not say which "
-                "network they belong to. Expected a checkpoint written by tcn-train."
+                f"{path} is a bare state dict of {len(content)} tensors: it does not say "
+                "which network they belong to. Expected a checkpoint written by tcn-train."
             )
         raise CheckpointError(
             f"{path} is not a checkpoint of tcn-export: its `format` is "
@@ -163,10 +174,14 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
     shape = _Reader(path, read("input", dict), "input.")
     task = read("task", str)
     if task not in get_args(Task):
-        raise CheckpointError(f"`task` in {path} is {task!r}; expected {' or '.join(OUTPUTS)}.")
+        raise CheckpointError(
+            f"`task` in {path} is {task!r}; expected {' or '.join(OUTPUTS)}."
+        )
     rate = read("sample_rate_hz", (float, int, type(None)))
     if rate is not None and not (math.isfinite(rate) and rate > 0):
-        raise CheckpointError(f"`sample_rate_hz` in {path} is {rate}; expected a positive number.")
+        raise CheckpointError(
+            f"`sample_rate_hz` in {path} is {rate}; expected a positive number."
+        )
     return Checkpoint(
         architecture=read("architecture", str),
         config=read("config", dict),
@@ -191,8 +206,8 @@ class _Reader:
     def __call__(self, name: str, kind: type | tuple[type, ...]) -> Any:
         if name not in self.content:
             raise CheckpointError(
-                f"{self.path} lacks the field `{self.prefix}{name}`. It is incomplete: train it "
-                "again with tcn-train."
+                f"{self.path} lacks the field `{self.prefix}{name}`. It is incomplete: train "
+                "it again with tcn-train."
             )
         value = self.content[name]
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -208,7 +223,9 @@ def _rebuild(path: Path, checkpoint: Checkpoint) -> nn.Module:
         with torch.device("meta"):
             module = build(checkpoint.architecture, checkpoint.config)
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path} describes a network that cannot be built: {error}.") from error
+        raise CheckpointError(
+            f"{path} describes a network that cannot be built: {error}."
+        ) from error
     _check_state(path, module, checkpoint)
     module.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
     _check_sizes(path, checkpoint)
@@ -223,7 +240,8 @@ def _check_state(path: Path, module: nn.Module, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the weights in {path} do not belong to its configuration: "
             + "; ".join(
-                f"{len(names)} {what} ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
+                f"{len(names)} {what} "
+                f"({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})"
                 for what, names in (("missing", missing), ("not expected", surplus))
                 if names
             )
@@ -241,8 +259,8 @@ def _check_state(path: Path, module: nn.Module, checkpoint: Checkpoint) -> None:
         bad = int((~torch.isfinite(value)).sum())
         if bad:
             raise CheckpointError(
-                f"{bad} of {value.numel()} values of `{name}` in {path} are NaN or infinite: the "
-                "training diverged. Train again with a smaller learning rate."
+                f"{bad} of {value.numel()} values of `{name}` in {path} are NaN or infinite: "
+                "the training diverged. Train again with a smaller learning rate."
             )
 
 
@@ -250,11 +268,13 @@ def _check_sizes(path: Path, checkpoint: Checkpoint) -> None:
     channels, outputs = checkpoint.config["in_channels"], checkpoint.config["outputs"]
     if checkpoint.channels != channels:
         raise CheckpointError(
-            f"`input.channels` in {path} is {checkpoint.channels}, but the network takes {channels} "
-            "channels; they must be equal."
+            f"`input.channels` in {path} is {checkpoint.channels}, but the network takes "
+            f"{channels} channels; they must be equal."
         )
     if checkpoint.length < 1:
-        raise CheckpointError(f"`input.length` in {path} is {checkpoint.length}; expected >= 1.")
+        raise CheckpointError(
+            f"`input.length` in {path} is {checkpoint.length}; expected >= 1."
+        )
     if checkpoint.task == "classification" and len(checkpoint.classes) != outputs:
         raise CheckpointError(
             f"{path} names {len(checkpoint.classes)} classes, but the network has {outputs} "

@@ -53,7 +53,9 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
     for name, spec in expected.items():
         array = feeds[name]
         if array.dtype != np.dtype(spec.dtype):
-            raise DataError(f"the input `{name}` is {array.dtype}; the model takes {spec.dtype}.")
+            raise DataError(
+                f"the input `{name}` is {array.dtype}; the model takes {spec.dtype}."
+            )
         if not spec.accepts(array.shape):
             raise DataError(
                 f"the input `{name}` has the shape {array.shape}; the model takes "

@@ -11,7 +11,13 @@ import onnxruntime as ort
 
 from tcn_export.errors import BundleError, UnsupportedModelError
 from tcn_export.graph import Graph, Signature
-from tcn_export.targets.base import Array, Artifact, Precision, check_feeds, check_symbols_agree
+from tcn_export.targets.base import (
+    Array,
+    Artifact,
+    Precision,
+    check_feeds,
+    check_symbols_agree,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -44,9 +50,13 @@ class OnnxRuntimeRunner:
         self.signature = signature
         options = _options(threads)
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
         except _RUNTIME_ERRORS as error:
-            raise BundleError(f"ONNX Runtime {ort.__version__} cannot load the model: {error}") from error
+            raise BundleError(
+                f"ONNX Runtime {ort.__version__} cannot load the model: {error}"
+            ) from error
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -62,7 +72,9 @@ def build(graph: Graph, precision: Precision) -> Artifact:
     import onnx_ir as ir  # exporting only: running a bundle must not need it
 
     model = ir.to_proto(graph.model).SerializeToString()
-    return Artifact("onnx", precision, "window", MODEL_FILE, {MODEL_FILE: model}, graph.signature)
+    return Artifact(
+        "onnx", precision, "window", MODEL_FILE, {MODEL_FILE: model}, graph.signature
+    )
 
 
 def optimized_model(artifact: Artifact) -> ir.Model:
