@@ -167,7 +167,7 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} is a single .npy array. Expected an .npz archive.")
             wanted = [name for name in archive.files if not name.startswith("x_val")]

@@ -3,7 +3,8 @@
 The bound on a paired difference of proportions is MOVER, the method of variance estimates
 recovery (Zou and Donner 2008, Statistics in Medicine 27:1693-1702; for paired proportions
 Tang, Li and Tang 2010, Statistics in Medicine 29:46-62), over one-sided Clopper-Pearson limits
-of the two discordant shares. With no changed answer among n windows it is the exact 1 - 0.05^(1/n).
+of the two discordant shares. With no changed answer among n windows it is the exact bound,
+1 - 0.05^(1/n).
 """
 
 from __future__ import annotations

@@ -168,19 +168,23 @@ def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> i
     return value
 
 
-def pads_of(conv: ir.Node, axes: int = 1) -> list[int]:
-    """The explicit pads of a convolution over ``axes`` axes: all begins, then all ends.
+def pads_of(conv: ir.Node) -> tuple[int, int]:
+    """The explicit pads of a convolution over time: steps in front, steps behind.
 
     Raises:
-        Refused: The pads depend on the input's size (``auto_pad``).
+        Refused: It is no 1-D convolution, or its pads depend on the input's size.
     """
+    weight = conv.inputs[1]
+    if weight is None or weight.shape is None or len(weight.shape) != 3:
+        raise Refused(f"`{conv.name}` is not a 1-D convolution")
     automatic = conv.attributes.get_string("auto_pad", "NOTSET")
     if automatic not in ("NOTSET", "VALID"):
         raise Refused(f"`{conv.name}` pads automatically ({automatic})")
-    return list(conv.attributes.get_ints("pads", [0] * 2 * axes))
+    front, behind = conv.attributes.get_ints("pads", [0, 0])
+    return front, behind
 
 
-def set_pads(conv: ir.Node, pads: list[int]) -> None:
-    """Replace the pads of a convolution."""
+def set_pads(conv: ir.Node, front: int, behind: int) -> None:
+    """Replace the pads of a convolution over time."""
     conv.attributes.pop("auto_pad", None)
-    conv.attributes["pads"] = ir.AttrInt64s("pads", pads)
+    conv.attributes["pads"] = ir.AttrInt64s("pads", [front, behind])

@@ -49,17 +49,15 @@ class CropToPadding(NodeRewrite):
         assert conv is not None
         front, back = _cropped_steps(node, data)
         only_consumer_of(data, node)
-        pads = pads_of(conv)
-        if len(pads) != 2:
-            raise Refused(f"`{conv.name}` is not a 1-D convolution")
+        pad_front, pad_behind = pads_of(conv)
         stride = conv.attributes.get_ints("strides", [1])[0]
-        pads = [pads[0] - front * stride, pads[1] - back * stride]
-        if min(pads) < 0:
+        pad_front, pad_behind = pad_front - front * stride, pad_behind - back * stride
+        if pad_front < 0 or pad_behind < 0:
             raise Refused(
                 f"it crops {front} steps in front and {back} behind, more than `{conv.name}` "
                 "pads"
             )
-        set_pads(conv, pads)
+        set_pads(conv, pad_front, pad_behind)
         bypass(node, data)
 
 

@@ -35,10 +35,10 @@ class MergePad(NodeRewrite):
         for use in padded.uses():
             if use.node.op_type != "Conv" or use.idx != 0:
                 raise Refused(f"`{padded.name}` is also read by `{use.node.name}`")
-            pads = pads_of(use.node)
-            convs.append((use.node, [pads[0] + begin, pads[1] + end]))
-        for conv, pads in convs:
-            set_pads(conv, pads)
+            front, behind = pads_of(use.node)
+            convs.append((use.node, front + begin, behind + end))
+        for conv, front, behind in convs:
+            set_pads(conv, front, behind)
             conv.replace_input_with(0, source)
         assert node.graph is not None
         node.graph.remove(node, safe=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import pickle  # noqa: TID251 - for the name of the exception that torch.load raises
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ from tcn_export.files import write_bytes
 from tcn_export.graph import BATCH, LENGTH, Signature, TensorSpec
 from tcn_export.models import build
 from tcn_export.source.base import Source, Task
+from tcn_export.source.safe_load import load_weights_only
 
 FORMAT = "tcn-export-checkpoint"
 # Schema history. 1: 2026-11-23, first.
@@ -31,10 +30,6 @@ SCHEMA = 1
 
 INPUT = "signal"
 OUTPUTS: dict[Task, str] = {"classification": "logits", "regression": "forecast"}
-
-_TO_STATE_DICT = """\
-    model = torch.load("model.pt", weights_only=False)  # only if you trust whoever made it
-    torch.save(model.state_dict(), "weights.pt")"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +81,7 @@ def load_source(path: Path) -> Source:
         raw = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
-    content = _load_weights_only(path, raw)
+    content = load_weights_only(path, raw)
     checkpoint = _parse(path, content)
     module = _rebuild(path, checkpoint)
     normalize = module.get_submodule("normalize")
@@ -107,51 +102,6 @@ def load_source(path: Path) -> Source:
         config=checkpoint.config,
         training=checkpoint.training,
     )
-
-
-def _load_weights_only(path: Path, raw: bytes) -> dict[str, Any]:
-    # torch.load falls back to a bare pickle for anything that is no zip archive; nothing that
-    # a current PyTorch writes needs that.
-    if not zipfile.is_zipfile(io.BytesIO(raw)):
-        raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or was cut short: it is not a complete zip "
-            "archive. Expected a file written by tcn-train. If it comes from a PyTorch older "
-            "than 1.6, load and save it again with torch.save."
-        )
-    try:
-        content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise CheckpointError(
-                f"{path} holds a pickled module or other Python objects. Loading it could run "
-                "code, so it was not loaded. Save weights instead, with these two lines:\n"
-                + _TO_STATE_DICT
-            ) from error
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        IndexError,
-        OverflowError,
-        zipfile.BadZipFile,
-    ) as error:
-        # What the reader raises on a forged or damaged archive is not documented; these are
-        # the kinds that fuzzing met.
-        raise CheckpointError(
-            f"{path} is damaged and cannot be read ({type(error).__name__}). Copy it again, "
-            "or train it again with tcn-train."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}. Expected a checkpoint written by "
-            "tcn-train."
-        )
-    return content
 
 
 def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:

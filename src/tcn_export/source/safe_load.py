@@ -1,0 +1,82 @@
+"""Reading what ``torch.save`` wrote, from a stranger: plain data and tensors, never code."""
+
+from __future__ import annotations
+
+import io
+import pickle  # noqa: TID251 - for the name of the exception that torch.load raises
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tcn_export.errors import CheckpointError
+
+_TO_STATE_DICT = """\
+    model = torch.load("model.pt", weights_only=False)  # only if you trust whoever made it
+    torch.save(model.state_dict(), "weights.pt")"""
+
+
+def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
+    """Read the dictionary that ``torch.save`` wrote, running no code that came with it.
+
+    Args:
+        path: Names the file in messages.
+        raw: Its content.
+
+    Raises:
+        CheckpointError: It is no such file, is damaged, or holds more than plain data.
+    """
+    # torch.load falls back to a bare pickle for anything that is no zip archive; nothing that
+    # a current PyTorch writes needs that.
+    if not _is_archive(raw):
+        raise CheckpointError(
+            f"{path} is not a PyTorch checkpoint, or was cut short: it is not a complete zip "
+            "archive. Expected a file written by tcn-train. If it comes from a PyTorch older "
+            "than 1.6, load and save it again with torch.save."
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they speak of what only a damaged file holds
+            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise CheckpointError(
+                f"{path} holds a pickled module or other Python objects. Loading it could run "
+                "code, so it was not loaded. Save weights instead, with these two lines:\n"
+                + _TO_STATE_DICT
+            ) from error
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        AssertionError,
+        OverflowError,
+        zipfile.BadZipFile,
+    ) as error:
+        # What the reader raises on a forged or damaged archive is not documented; these are
+        # the kinds that fuzzing met.
+        raise CheckpointError(
+            f"{path} is damaged and cannot be read ({type(error).__name__}). Copy it again, "
+            "or train it again with tcn-train."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}. Expected a checkpoint written by "
+            "tcn-train."
+        )
+    return content
+
+
+def _is_archive(raw: bytes) -> bool:
+    try:
+        return zipfile.is_zipfile(io.BytesIO(raw))
+    except zipfile.BadZipFile:
+        return False

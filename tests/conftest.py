@@ -1,0 +1,44 @@
+"""Settings and costly things that many tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from support import make_checkpoint, make_data
+
+hypothesis.settings.register_profile(
+    "fast", deadline=None, max_examples=25, database=None, print_blob=True
+)
+hypothesis.settings.register_profile(
+    "thorough", deadline=None, max_examples=300, database=None, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+torch.set_num_threads(1)  # the networks are tiny, and the tests run side by side
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real signals beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"real signals are not there: {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small, untrained, cropped TCN with BatchNorm."""
+    return make_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny.pt")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Windows for `tiny_model`, labelled with its own answers."""
+    return make_data(tmp_path_factory.mktemp("tiny-data") / "tiny.npz", tiny_model, 300)
