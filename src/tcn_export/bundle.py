@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from tcn_export import extras
 from tcn_export.errors import BundleError, OutputError
 from tcn_export.files import write_folder
 from tcn_export.graph import Signature, StatePair, TensorSpec
+from tcn_export.targets import TARGETS, load_target
 from tcn_export.targets.base import Precision, Runner
 
 MANIFEST_FILE = "manifest.json"
@@ -149,17 +149,13 @@ class Bundle:
             BundleError: The target is unknown to this version, or the runtime refuses the
                 model.
         """
-        if self.manifest.target != "onnx":
+        if self.manifest.target not in TARGETS:
             raise BundleError(
                 f"{self.path} is for the target {self.manifest.target!r}, which this version "
                 "of tcn-export cannot run. Use a newer one."
             )
-        extras.require("cpu", "Running a bundle")
-        from tcn_export.targets.onnxruntime import OnnxRuntimeRunner
-
-        return OnnxRuntimeRunner(
-            self.files[self.manifest.model], self.manifest.signature, threads
-        )
+        target = load_target(self.manifest.target)
+        return target.runner(self.files[self.manifest.model], self.manifest.signature, threads)
 
 
 def bundle_path(out: Path, name: str, target: str, precision: str) -> Path:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.errors import DataError
-from tcn_export.graph import Signature
+from tcn_export.graph import Graph, Signature
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
 
 Precision = Literal["float32", "int8"]
 Array = NDArray[Any]
@@ -40,6 +43,23 @@ class Runner(Protocol):
         Raises:
             DataError: An input is missing, surplus, or of the wrong dtype or shape.
         """
+
+
+class Target(Protocol):
+    """What the module of a target offers."""
+
+    def build(self, graph: Graph, precision: Precision) -> Artifact:
+        """Make the artifact of a finished graph."""
+
+    def runner(self, model: bytes, signature: Signature, threads: int = 0) -> Runner:
+        """Make a runner for the model file of an artifact; 0 threads takes all cores.
+
+        Raises:
+            BundleError: The runtime refuses the model.
+        """
+
+    def optimized_model(self, artifact: Artifact) -> ir.Model:
+        """The graph that the runtime really executes for an artifact, on this machine."""
 
 
 def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:

@@ -15,6 +15,7 @@ from tcn_export.targets.base import (
     Array,
     Artifact,
     Precision,
+    Runner,
     check_feeds,
     check_symbols_agree,
 )
@@ -75,6 +76,11 @@ def build(graph: Graph, precision: Precision) -> Artifact:
     return Artifact(
         "onnx", precision, "window", MODEL_FILE, {MODEL_FILE: model}, graph.signature
     )
+
+
+def runner(model: bytes, signature: Signature, threads: int = 0) -> Runner:
+    """Make a runner for the model file of an artifact; see `OnnxRuntimeRunner`."""
+    return OnnxRuntimeRunner(model, signature, threads)
 
 
 def optimized_model(artifact: Artifact) -> ir.Model:

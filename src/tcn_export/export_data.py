@@ -1,0 +1,84 @@
+"""The windows of one export: what calibrates, what judges, and what goes into the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tcn_export.data import Windows, load_dataset
+from tcn_export.graph import Signature
+from tcn_export.options import NOISE, ExportOptions
+from tcn_export.parity.feeds import Feed, SignalScale, noise_windows, stress_set
+from tcn_export.parity.fit import check_fit
+
+if TYPE_CHECKING:
+    from tcn_export.source.base import Source
+
+NOISE_WINDOWS = 256
+GOLDEN_WINDOWS = 32
+GOLDEN_BYTES = 128 * 1024
+"""Real windows kept in the bundle: so many, or as many as fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportData:
+    """Windows to calibrate on (int8 only) and to judge on, and whether they are real."""
+
+    name: str
+    calibration: Windows | None
+    parity: Windows
+    kind: Literal["real", "noise"]
+
+
+def read_export_data(
+    source: Source, signature: Signature, options: ExportOptions
+) -> ExportData | None:
+    """Read the windows that the user gave, or make noise where he asked for that.
+
+    Args:
+        source: Gives the units of noise, the task and the classes.
+        signature: Of the artifact to be made.
+        options: Names the data.
+
+    Raises:
+        DataError: They cannot be read, or do not fit the model.
+    """
+    if options.data is None:
+        return None
+    if options.data == NOISE:
+        length = _steps(signature, source)
+        noise = noise_windows(_scale(source), length, 2 * NOISE_WINDOWS, options.seed)
+        halves = Windows(noise[:NOISE_WINDOWS]), Windows(noise[NOISE_WINDOWS:])
+        return ExportData(NOISE, *halves, "noise")
+    dataset = load_dataset(Path(options.data))
+    calibration = dataset.calibration if options.precision == "int8" else None
+    for windows in filter(None, (calibration, dataset.parity)):
+        check_fit(windows, signature, source.task, source.classes, str(options.data))
+    return ExportData(dataset.name, calibration, dataset.parity, "real")
+
+
+def golden_feeds(
+    source: Source, signature: Signature, data: ExportData | None, seed: int
+) -> tuple[Feed, ...]:
+    """The stress set, and some of the windows."""
+    spec = signature.inputs[0]
+    length = _steps(signature, source)
+    # A symbolic length has to hold for odd and even lengths, longer and shorter ones.
+    others = () if spec.shape[2] == length else (2 * length + 1, max(length // 2, 2))
+    feeds = stress_set(spec.name, _scale(source), (length, *others), seed)
+    if data is None:
+        return feeds
+    fitting = max(1, GOLDEN_BYTES // data.parity.x[0].nbytes)
+    windows = data.parity.spread(min(GOLDEN_WINDOWS, fitting)).x
+    return (*feeds, Feed(data.kind, data.kind, {spec.name: windows}))
+
+
+def _steps(signature: Signature, source: Source) -> int:
+    """Steps of the exported window; of a symbolic one those of the training."""
+    length = signature.inputs[0].shape[2]
+    return length if isinstance(length, int) else source.length
+
+
+def _scale(source: Source) -> SignalScale:
+    return SignalScale(source.center, source.spread)

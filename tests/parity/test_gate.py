@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tcn_export.graph import Signature, TensorSpec
+from tcn_export.parity.feeds import Feed
+from tcn_export.parity.gate import Gate, ParityReport, Row, waive
+from tcn_export.parity.golden import Reference
+from tcn_export.parity.statistics import Loss
+
+SIGNATURE = Signature((), (TensorSpec("y", "float32", ("batch", 3)),))
+FEED = Feed("real", "real", {})
+TRUTH = np.random.default_rng(0).standard_normal((8, 3))
+REFERENCE = Reference({"y": TRUTH}, {"y": TRUTH.astype(np.float32)})
+GOOD = TRUTH.astype(np.float32)
+
+
+def row(status, metric="sqnr_db", value=1.0):
+    return Row("real", "y", metric, value, ">=", 0.0, status)
+
+
+@pytest.mark.parametrize(
+    "actual", [{}, {"z": GOOD}, {"y": GOOD, "z": GOOD}], ids=["none", "other", "more"]
+)
+def test_sets_of_outputs_are_compared_first(actual):
+    (only,) = Gate("float32", SIGNATURE, True).judge(FEED, actual, REFERENCE)
+    assert (only.metric, only.status) == ("form", "fail")
+    assert "expected ['y']" in str(only.value)
+
+
+def test_verdict_needs_something_judged():
+    assert ParityReport(()).verdict == "fail"
+    assert ParityReport((row("recorded"),)).verdict == "fail"
+    assert ParityReport((row("pass"), row("recorded"))).verdict == "pass"
+    assert ParityReport((row("pass"), row("fail"))).verdict == "fail"
+
+
+def test_waived_checks_leave_nothing_verified():
+    report = ParityReport((row("pass"), row("waived")), ("real data",))
+    assert (report.verdict, report.verified) == ("pass", False)
+
+
+def test_waiving_spares_values_but_not_the_form():
+    rows = waive([row("fail"), row("fail", metric="form"), row("recorded")], "noise")
+    assert [r.status for r in rows] == ["waived", "fail", "recorded"]
+
+
+def test_int8_is_recorded_at_the_export_and_held_to_it_later():
+    noisy = (TRUTH + 0.01).astype(np.float32)
+    recorded = Gate("int8", SIGNATURE, True).judge(FEED, {"y": noisy}, REFERENCE)
+    assert [(r.metric, r.status) for r in recorded] == [
+        ("form", "pass"),
+        ("sqnr_db", "recorded"),
+        ("agreement", "recorded"),
+    ]
+    baseline = {(r.feed, r.output, r.metric): r.value for r in recorded if r.metric != "form"}
+    later = Gate("int8", SIGNATURE, True, baseline)
+    assert {r.status for r in later.judge(FEED, {"y": noisy}, REFERENCE)} == {"pass"}
+    noisier = (TRUTH + 0.012).astype(np.float32)  # 1.6 dB more noise; 1 dB is allowed
+    status = {r.metric: r.status for r in later.judge(FEED, {"y": noisier}, REFERENCE)}
+    assert status["sqnr_db"] == "fail"
+
+
+def test_value_that_nobody_recorded_fails_later():
+    later = Gate("int8", SIGNATURE, True, baseline={})
+    rows = later.judge(FEED, {"y": GOOD}, REFERENCE)
+    assert [r.note for r in rows if r.status == "fail"] == ["nothing was recorded"] * 2
+
+
+def test_regressions_have_no_top_answer():
+    rows = Gate("int8", SIGNATURE, is_classification=False).judge(FEED, {"y": GOOD}, REFERENCE)
+    assert "agreement" not in {r.metric for r in rows}
+
+
+@pytest.mark.parametrize(("upper", "status"), [(0.99, "pass"), (1.0, "pass"), (1.01, "fail")])
+def test_loss_is_judged_by_its_upper_bound(upper, status):
+    loss = Loss(lost=0.0, upper=upper, reference=0.9, actual=0.9, windows=10, note="")
+    judged = Gate("int8", SIGNATURE, True).judge_loss("windows", "y", loss, max_drop=1.0)
+    assert judged.status == status
+    assert judged.metric == "accuracy_lost_upper95_points"
+
+
+def test_int8_may_stand_still_where_the_oracle_hardly_moves():
+    quiet = Reference({"y": 5 + 1e-3 * TRUTH}, {"y": (5 + 1e-3 * TRUTH).astype(np.float32)})
+    flat = np.full((8, 3), 5, np.float32)
+    (form, *_) = Gate("int8", SIGNATURE, True).judge(FEED, {"y": flat}, quiet)
+    assert form.status == "pass"
+    (form, *_) = Gate("float32", SIGNATURE, True).judge(FEED, {"y": flat}, quiet)
+    assert form.value == "constant, where the oracle's varies"
+
+
+def test_report_is_json_even_with_infinite_values():
+    report = ParityReport((row("pass", value=float("inf")), row("pass", value=float("nan"))))
+    values = [
+        r["value"] for r in json.loads(json.dumps(report.to_json(), allow_nan=False))["rows"]
+    ]
+    assert values == ["inf", "nan"]

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from support import run
+from tcn_export.bundle import Manifest, bundle_path, check_vacant, load_bundle
+from tcn_export.cli.export import main as export_command
+from tcn_export.errors import BundleError, OutputError
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, tiny_model):
+    out = tmp_path_factory.mktemp("bundle")
+    ran = run(export_command, tiny_model, "--target", "onnx", "--out", out, "-q")
+    assert ran.code == 0
+    return out / "tiny-onnx-float32"
+
+
+@pytest.fixture
+def bundle(written, tmp_path):
+    return shutil.copytree(written, tmp_path / "bundle")
+
+
+def edit(bundle, change):
+    path = bundle / "manifest.json"
+    entries = json.loads(path.read_text())
+    change(entries)
+    path.write_text(json.dumps(entries))
+
+
+def test_bundle_holds_what_the_design_lists(written):
+    assert {p.name for p in written.iterdir()} == {
+        "manifest.json", "model.onnx", "golden.npz", "report.json",
+    }  # fmt: skip
+    entries = json.loads((written / "manifest.json").read_text())
+    assert set(entries) >= {
+        "schema", "name", "target", "precision", "mode", "hop", "model", "inputs", "outputs",
+        "states", "receptive_field", "lookahead", "causal", "sample_rate_hz", "classes",
+        "source", "tools", "host", "rewrites", "quantization", "parity", "latency", "verified", "waived",
+        "files",
+    }  # fmt: skip
+    assert entries["verified"] is True
+    assert entries["inputs"][0]["shape"] == ["batch", 3, 24]
+    assert [step["name"] for step in entries["rewrites"]] == [
+        "merge_pad", "crop_to_padding", "fold_batch_norm",
+    ]  # fmt: skip
+    assert str(written.parent) not in json.dumps(entries)
+
+
+def test_manifest_survives_its_json_form(written):
+    loaded = load_bundle(written)
+    assert Manifest.from_json(loaded.manifest.to_json()) == loaded.manifest
+
+
+def test_every_listed_file_was_read(written):
+    loaded = load_bundle(str(written))
+    assert set(loaded.files) == {"model.onnx", "golden.npz", "report.json"}
+    assert loaded.files["model.onnx"] == (written / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.npz", "report.json"])
+def test_changed_and_missing_files_are_noticed(bundle, name):
+    raw = bytearray((bundle / name).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (bundle / name).write_bytes(raw)
+    with pytest.raises(BundleError, match=f"{name} is not the file that was exported"):
+        load_bundle(bundle)
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=f"lacks its file {name}"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/hostname", "..", ".", "", "a/b", "sub/../model.onnx"]
+)
+def test_files_outside_the_folder_are_never_read(bundle, name):
+    (bundle.parent / "secret").write_text("x")
+    edit(bundle, lambda m: m["files"].update({name: "0" * 64}))
+    with pytest.raises(BundleError, match="does not lie in it"):
+        load_bundle(bundle)
+
+
+def test_links_out_of_the_folder_are_not_followed(bundle, tmp_path):
+    (bundle / "model.onnx").rename(tmp_path / "elsewhere")
+    (bundle / "model.onnx").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BundleError, match="does not lie in it"):
+        load_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(schema=2), "has the schema 2; this version reads 1"),
+        (lambda m: m.pop("inputs"), "is incomplete or damaged: KeyError 'inputs'"),
+        (lambda m: m.update(files=[]), "is incomplete or damaged"),
+        (lambda m: m.update(inputs=[{"name": "x"}]), "is incomplete or damaged: KeyError"),
+        (lambda m: m["inputs"][0].update(shape=[[1]]), "is incomplete or damaged: TypeError"),
+        (lambda m: m.update(model=7), "expected text, found 7"),
+        (lambda m: m.update(model="other.onnx"), "lists no hash for its model `other.onnx`"),
+        (lambda m: m.update(precision="int4"), "the precision 'int4' is not known"),
+    ],
+)
+def test_damaged_manifests_are_named(bundle, change, message):
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        load_bundle(bundle)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="is not a bundle"):
+        load_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(BundleError, match="is not JSON"):
+        load_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("[]")
+    with pytest.raises(BundleError, match="has the schema None"):
+        load_bundle(tmp_path)
+
+
+def test_target_of_a_newer_version_is_refused(bundle):
+    edit(bundle, lambda m: m.update(target="dsp"))
+    with pytest.raises(BundleError, match="the target 'dsp', which this version"):
+        load_bundle(bundle).runner()
+
+
+def test_only_bundles_are_ever_replaced(tmp_path, bundle):
+    assert bundle_path(tmp_path, "a", "onnx", "int8") == tmp_path / "a-onnx-int8"
+    check_vacant(tmp_path / "none", overwrite=False)
+    check_vacant(bundle, overwrite=True)
+    with pytest.raises(OutputError, match=r"already exists\. Replace it with --overwrite"):
+        check_vacant(bundle, overwrite=False)
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(OutputError, match="is not a bundle, so --overwrite does not"):
+        check_vacant(tmp_path / "photos", overwrite=True)

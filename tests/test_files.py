@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from tcn_export import files
+from tcn_export.errors import OutputError
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_folder_is_written_and_replaced_whole(tmp_path):
+    target = tmp_path / "bundle"
+    files.write_folder(target, {"a": b"1", "b": b"2"})
+    assert content(target) == {"a": b"1", "b": b"2"}
+    files.write_folder(target, {"c": b"3"})
+    assert content(target) == {"c": b"3"}
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_replacing_works_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    target = tmp_path / "bundle"
+    files.write_folder(target, {"a": b"1"})
+    files.write_folder(target, {"b": b"2"})
+    assert content(target) == {"b": b"2"}
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_this_system_exchanges_names_at_once(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "x").touch()
+    assert files._exchange(one, other)
+    assert [p.name for p in other.iterdir()] == ["x"]
+
+
+def test_failure_leaves_the_old_folder_and_nothing_else(tmp_path):
+    target = tmp_path / "bundle"
+    files.write_folder(target, {"a": b"1"})
+    with pytest.raises(OutputError, match="cannot be written"):
+        files.write_folder(target, {"b": b"2", "no/such/folder": b""})
+    assert content(target) == {"a": b"1"}
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_parent_that_is_a_file_is_an_error(tmp_path):
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    for write in (
+        lambda: files.write_folder(blocker / "bundle", {}),
+        lambda: files.write_bytes(blocker / "x", b""),
+        lambda: files.check_writable(blocker / "out"),
+    ):
+        with pytest.raises(OutputError, match="cannot be written"):
+            write()
+
+
+def test_leftovers_of_dead_processes_are_removed_and_those_of_others_are_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    ours, theirs = f".bundle.{dead.pid}.tmp", f".bundle.{os.getppid()}.tmp"
+    for name in (ours, theirs, ".bundle.notes.tmp"):
+        (tmp_path / name).mkdir()
+    files.write_folder(tmp_path / "bundle", {"a": b"1"})
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([
+        theirs,
+        ".bundle.notes.tmp",
+        "bundle",
+    ])
+
+
+WRITER = textwrap.dedent("""
+    import sys
+    from pathlib import Path
+    from tcn_export.files import write_folder
+    big = {f"file{i}": sys.argv[2].encode() * 200_000 for i in range(40)}
+    while True:
+        write_folder(Path(sys.argv[1]), big)
+""")
+
+
+def test_killed_writer_leaves_the_old_folder_or_the_new_one(tmp_path):
+    """kill -9 at any moment: the folder is whole, old or new, and there at all times."""
+    target = tmp_path / "bundle"
+    files.write_folder(target, {f"file{i}": b"0" * 200_000 for i in range(40)})
+    for attempt in range(12):
+        letter = "abcdefghijkl"[attempt]
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(target), letter])
+        end = time.monotonic() + 20
+        while not list(tmp_path.glob(".bundle.*.tmp")) and time.monotonic() < end:
+            time.sleep(0.001)
+        for _ in range(attempt):
+            assert target.is_dir()
+            time.sleep(0.004)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        found = content(target)
+        assert len(found) == 40
+        assert len(set(found.values())) == 1
+        assert {len(raw) for raw in found.values()} == {200_000}
+    files.write_folder(target, {"a": b"1"})
+    assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
