@@ -39,8 +39,8 @@ def test_bundle_holds_what_the_design_lists(written):
     assert set(entries) >= {
         "schema", "name", "target", "precision", "mode", "hop", "model", "inputs", "outputs",
         "states", "receptive_field", "lookahead", "causal", "sample_rate_hz", "classes",
-        "source", "tools", "host", "rewrites", "quantization", "parity", "latency", "verified", "waived",
-        "files",
+        "source", "tools", "host", "rewrites", "quantization", "parity", "latency", "verified",
+        "waived", "files",
     }  # fmt: skip
     assert entries["verified"] is True
     assert entries["inputs"][0]["shape"] == ["batch", 3, 24]

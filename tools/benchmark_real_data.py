@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from tcn_export import load_bundle
-from tcn_export.data import load_dataset
+from tcn_export.npz import load_dataset
 
 COMMANDS = Path(sys.executable).parent
 HORIZON = 24

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tcn_export.data import Windows, load_dataset
+from tcn_export.data import Windows
 from tcn_export.graph import Signature
+from tcn_export.npz import load_dataset
 from tcn_export.options import NOISE, ExportOptions
 from tcn_export.parity.feeds import Feed, SignalScale, noise_windows, stress_set
 from tcn_export.parity.fit import check_fit

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tcn_export.bundle import Bundle
-from tcn_export.data import load_dataset
 from tcn_export.errors import BundleError
+from tcn_export.npz import load_dataset
 from tcn_export.parity import windows as parity_windows
 from tcn_export.parity.fit import check_fit
 from tcn_export.parity.gate import Baseline, Gate, ParityReport, Row

@@ -176,7 +176,7 @@ def main(
     from tcn_export import extras
 
     extras.require("train", "Training")
-    from tcn_export.data import save_dataset
+    from tcn_export.npz import save_dataset
     from tcn_export.training.configure import NetworkOptions
     from tcn_export.training.datasets import load_training_data
     from tcn_export.training.fit import FitOptions

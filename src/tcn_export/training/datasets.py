@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tcn_export.data import Dataset, Windows, load_dataset
+from tcn_export.data import Dataset, Windows
 from tcn_export.errors import DataError, UsageError
+from tcn_export.npz import load_dataset
 
 FORECAST_BLOCKS = 10
 """A series is cut into so many blocks of windows; validation takes whole blocks."""

@@ -1,7 +1,7 @@
 """Fit a network to windows with Lightning, and score it.
 
 The same seed on the same machine gives the same weights, also when a run was interrupted and
-resumed: the order of the windows and the dropped values depend on seed and epoch only.
+resumed: the order of the windows and what is dropped depend on seed, epoch and step only.
 """
 
 from __future__ import annotations
@@ -198,9 +198,11 @@ class _Learner(lightning.LightningModule):
             return functional.cross_entropy(output, y, weight=self.weights)
         return functional.mse_loss(output, (y - self.center) / self.spread)
 
-    def on_train_epoch_start(self) -> None:
-        """Seed dropout by the epoch, so that a resumed run drops the same values."""
-        torch.manual_seed(1_000_003 * self.options.seed + self.current_epoch)
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed dropout by the step: how often a loader drew before depends on the process."""
+        del batch, batch_idx
+        step = 64 * self.trainer.global_step + self.trainer.global_rank
+        torch.manual_seed(1_000_003 * self.options.seed + step)
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The loss of one batch."""

@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tcn_export.data import Windows, load_dataset, save_dataset
+from tcn_export.data import Windows
 from tcn_export.errors import DataError
+from tcn_export.npz import load_dataset, save_dataset
 
 X = np.arange(2 * 3 * 4, dtype=np.float32).reshape(2, 3, 4)
 Y = np.array([0, 1])
@@ -105,7 +106,7 @@ def test_unusable_arrays_are_named(tmp_path, arrays, message):
 def test_files_that_are_no_archives_are_refused(tmp_path, content):
     path = tmp_path / "data.npz"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"data\.npz (is not a readable|holds Python objects)"):
+    with pytest.raises(DataError, match=r"data\.npz is not a readable \.npz archive"):
         load_dataset(path)
 
 
