@@ -16,7 +16,7 @@ do_() {
 }
 
 say "BasicMotions: a smartwatch's accelerometer and gyroscope, 10 Hz, 4 activities, 40 + 40 windows."
-do_ tcn-train BasicMotions --arch tcn --levels 4 --epochs 30 --validation 0 --batch 8 \
+do_ tcn-train BasicMotions --arch tcn --head mean --levels 4 --epochs 20 --validation 0 --batch 8 \
     --out "$out/basic_motions.pt" --save-data "$out/basic_motions.npz" --overwrite
 do_ tcn-export "$out/basic_motions.pt" --target onnx --data "$out/basic_motions.npz" \
     --out "$out" --overwrite

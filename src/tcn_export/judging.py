@@ -66,7 +66,7 @@ def judge(
 
 def _judge_float(gate: Gate, golden: Golden, artifact: Artifact) -> list[Row]:
     rows = replace(gate, precision="float32").judge_golden(golden, _runner(artifact))
-    return [replace(row, feed=f"{row.feed}, before int8") for row in rows]
+    return [replace(row, stage="before int8") for row in rows]
 
 
 def _judge_windows(

@@ -91,7 +91,7 @@ def _baseline(parity: Mapping[str, Any]) -> Baseline:
         return {
             (row["feed"], row["output"], row["metric"]): float(row["value"])
             for row in parity["rows"]
-            if row["metric"] != "form"
+            if row["metric"] != "form" and row["stage"] == "artifact"
         }
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(f"the manifest's parity rows are damaged: {error}.") from error

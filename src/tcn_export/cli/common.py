@@ -102,7 +102,8 @@ class Screen:
         from rich.console import Console
 
         width = None if sys.stdout.isatty() else 160
-        return Console(width=width, highlight=False)
+        # Names from files may hold brackets; they are no markup.
+        return Console(width=width, highlight=False, markup=False, emoji=False)
 
     def progress(self) -> Progress:
         """Bars on a terminal, plain lines elsewhere, nothing where it would disturb."""

@@ -89,8 +89,9 @@ def main(screen: Screen, model: Path, **options: Any) -> int:
     screen.result(
         lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},
         lambda: terminal.bundle_table(bundle),
+        lambda: "",
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
         lambda: terminal.verdict_line(report, str(bundle.path)),
-        lambda: f"Next:\n  tcn-verify {bundle.path}\n  tcn-inspect {bundle.path}",
+        lambda: f"\nNext:\n  tcn-verify {bundle.path}\n  tcn-inspect {bundle.path}",
     )
     return 0 if report.verdict == "pass" else PARITY_FAILED

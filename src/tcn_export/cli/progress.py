@@ -20,7 +20,7 @@ class RichProgress:
     @contextmanager
     def stage(self, title: str, total: int | None = None) -> Iterator[Advance]:
         """Show a bar until the block ends."""
-        columns = [TextColumn("{task.description}"), BarColumn()]
+        columns = [TextColumn("{task.description}", markup=False), BarColumn()]
         if total is not None:
             columns += [MofNCompleteColumn(), TimeRemainingColumn()]
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:

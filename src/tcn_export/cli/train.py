@@ -210,5 +210,5 @@ def _show(screen: Screen, result: TrainingResult) -> None:
             f"{result.parameters:,} parameters, best epoch {result.best_epoch} of "
             f"{result.epochs}: {result.path}"
         ),
-        lambda: f"Next:\n  tcn-export {result.path} --target onnx",
+        lambda: f"\nNext:\n  tcn-export {result.path} --target onnx",
     )

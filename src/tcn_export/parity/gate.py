@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,6 +26,7 @@ from tcn_export.targets.base import Precision, Runner
 Array = NDArray[Any]
 Status = Literal["pass", "fail", "waived", "recorded"]
 Relation = Literal["<=", ">=", "="]
+Stage = Literal["artifact", "before int8"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Row:
 
     ``recorded`` rows have no limit of their own at the export: they are what a later
     verification has to reach again. ``waived`` rows were not held to their limit because the
-    user said so.
+    user said so. ``stage`` says what was judged: the artifact, or the graph before int8.
     """
 
     feed: str
@@ -45,6 +46,7 @@ class Row:
     limit: float | str | None
     status: Status
     note: str = ""
+    stage: Stage = "artifact"
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the manifest; infinities become strings, which JSON lacks."""
@@ -57,6 +59,7 @@ class Row:
             "limit": _plain(self.limit),
             "status": self.status,
             "note": self.note,
+            "stage": self.stage,
         }
 
 
@@ -223,16 +226,7 @@ def waive(rows: Iterable[Row], note: str) -> list[Row]:
     return [
         row
         if row.metric == "form" or row.status == "recorded"
-        else Row(
-            row.feed,
-            row.output,
-            row.metric,
-            row.value,
-            row.relation,
-            row.limit,
-            "waived",
-            note,
-        )
+        else replace(row, status="waived", note=note)
         for row in rows
     ]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -16,7 +19,11 @@ _STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": 
 
 
 def parity_table(report: ParityReport, everything: bool = False) -> RenderableType:
-    """One line per comparison; without ``everything``, forms that passed are only counted."""
+    """One line per comparison; without ``everything`` those that passed are summed up.
+
+    Of several feeds that were held to the same kind of limit the one that came nearest to it
+    stands for all; forms that passed are only counted.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("feed", "output", "metric"):
         table.add_column(column)
@@ -24,13 +31,10 @@ def parity_table(report: ParityReport, everything: bool = False) -> RenderableTy
         table.add_column(column, justify="right")
     table.add_column("verdict")
     table.add_column("note", style="dim", overflow="fold")
-    hidden = 0
-    for row in report.rows:
-        if row.metric == "form" and row.status == "pass" and not everything:
-            hidden += 1
-            continue
+    rows = report.rows if everything else _summed_up(report.rows)
+    for row in rows:
         table.add_row(
-            row.feed,
+            row.feed if row.stage == "artifact" else f"{row.feed} ({row.stage})",
             row.output,
             row.metric,
             _figure(row.value),
@@ -38,9 +42,39 @@ def parity_table(report: ParityReport, everything: bool = False) -> RenderableTy
             Text(row.status, style=_STYLES[row.status]),
             row.note,
         )
+    hidden = sum(row.metric == "form" for row in report.rows) - sum(
+        row.metric == "form" for row in rows
+    )
     if hidden:
         return Group(table, Text(f"and {hidden} outputs of the right form", style="dim"))
     return table
+
+
+def _summed_up(rows: Iterable[Row]) -> list[Row]:
+    summed: list[Row] = []
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row.status != "pass" or row.metric not in ("form", "max_abs_error"):
+            summed.append(row)
+        elif row.metric == "max_abs_error":
+            group = groups.setdefault((row.stage, row.output), [])
+            if not group:
+                summed.append(row)
+            group.append(row)
+    for group in groups.values():
+        nearest = max(group, key=_share_of_limit)
+        if len(group) > 1:
+            note = f"{nearest.note}; nearest to its limit of {len(group)} feeds"
+            nearest = replace(nearest, note=note)
+        summed[summed.index(group[0])] = nearest
+    return summed
+
+
+def _share_of_limit(row: Row) -> float:
+    value, limit = row.value, row.limit
+    assert isinstance(value, float)
+    assert isinstance(limit, float)
+    return value / limit if limit else 0.0
 
 
 def verdict_line(report: ParityReport, path: str) -> Text:
@@ -102,7 +136,10 @@ def score_table(score: ClassificationScores | float, title: str) -> RenderableTy
     for row in score.classes:
         table.add_row(
             row.name,
-            *(f"{value:.3f}" for value in (row.precision, row.sensitivity, row.f1)),
+            *(
+                "-" if math.isnan(value) else f"{value:.3f}"
+                for value in (row.precision, row.sensitivity, row.f1)
+            ),
             str(row.support),
         )
     summary = f"accuracy {100 * score.accuracy:.2f} %, macro-F1 {score.macro_f1:.3f}"

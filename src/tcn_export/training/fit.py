@@ -19,13 +19,14 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tcn_export.data import Windows
 from tcn_export.errors import ExportError, UsageError
-from tcn_export.progress import Progress
+from tcn_export.progress import Progress, Silent
 from tcn_export.training.loading import loader
 from tcn_export.training.watch import Watch
 
@@ -99,6 +100,8 @@ def fit(
     last = folder / "last.ckpt"
     if options.resume and not last.is_file():
         raise UsageError(f"there is no interrupted run to resume: {last} does not exist.")
+    if getattr(rank_zero_only, "rank", 0):
+        progress = Silent()  # one process tells of the epochs, not all
     lightning.seed_everything(options.seed, verbose=False)
     learner = _Learner(build(), train, options)
     learner.fit_input(train)
