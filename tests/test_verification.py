@@ -61,6 +61,10 @@ def test_other_windows_are_scored_and_not_judged(bundles, tiny_model, tmp_path):
         ({"x": np.zeros((2, 3, 24), np.float32), "y": np.array([0, 9])}, "holds the label 9"),
         ({"x": np.zeros((2, 3, 24), np.float32), "y": np.zeros((2, 4))}, "floating targets"),
         (
+            {"x": np.zeros((2, 3, 24), np.float32), "class_names": np.array(["a", "b"])},
+            "names its classes a, b, but the model was trained on class 0",
+        ),
+        (
             {"x": np.zeros((2, 3, 24), np.float32), "y": np.zeros((2, 24), np.int64)},
             r"have the shape \(1, 24\); the model's answers `logits` need \(batch\)",
         ),

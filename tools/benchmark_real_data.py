@@ -48,7 +48,7 @@ RUNS = {
     ),
     "hapt-resnet1d": Run(
         "hapt6",
-        "--arch resnet1d --learning-rate 1e-3 --validation 0 --epochs 15",
+        "--arch resnet1d --learning-rate 1e-3 --validation 0 --epochs 25",
     ),
     "GunPoint": Run("GunPoint", f"{UCR} 150", seeds=3, max_drop=15),
     "TwoLeadECG": Run("TwoLeadECG", f"{UCR} 200", seeds=3),

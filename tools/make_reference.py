@@ -29,7 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "exported" / "reference"
 PICTURE = ROOT / ".github" / "demo.svg"
 MOST_BYTES = 300_000
-TRAIN = "--arch tcn --widths 16 --levels 4 --convolutions 1 --head mean --epochs 40 --batch 8 --validation 0"
+TRAIN = (
+    "--arch tcn --head mean --widths 16 --levels 4 --convolutions 1 --epochs 40 --batch 8 "
+    "--validation 0"
+)
 
 
 def main() -> None:

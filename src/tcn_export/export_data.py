@@ -11,7 +11,7 @@ from tcn_export.graph import Signature
 from tcn_export.npz import load_dataset
 from tcn_export.options import NOISE, ExportOptions
 from tcn_export.parity.feeds import Feed, SignalScale, noise_windows, stress_set
-from tcn_export.parity.fit import check_fit
+from tcn_export.parity.fit import check_class_names, check_fit
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source
@@ -53,6 +53,7 @@ def read_export_data(
         halves = Windows(noise[:NOISE_WINDOWS]), Windows(noise[NOISE_WINDOWS:])
         return ExportData(NOISE, *halves, "noise")
     dataset = load_dataset(Path(options.data))
+    check_class_names(dataset.class_names, source.classes, str(options.data))
     calibration = dataset.calibration if options.precision == "int8" else None
     for windows in filter(None, (calibration, dataset.parity)):
         check_fit(windows, signature, source.task, source.classes, str(options.data))

@@ -9,6 +9,7 @@ by ``x_scale`` (one factor per channel). Optional: ``class_names``, ``channel_na
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from tcn_export.data import Dataset, Windows, check_labels
 from tcn_export.errors import DataError
+from tcn_export.files import write_bytes
 
 GROUP_ARRAYS = ("group", "subject", "record")
 
@@ -57,7 +59,11 @@ def load_dataset(path: Path) -> Dataset:
 
 
 def save_dataset(path: Path, dataset: Dataset) -> None:
-    """Write a dataset as a compressed npz file that `load_dataset` reads back equal."""
+    """Write a dataset as a compressed npz file that `load_dataset` reads back equal.
+
+    Raises:
+        OutputError: The path cannot be written.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for suffix, windows in (("_train", dataset.train), ("_test", dataset.test)):
         if windows is not None:
@@ -74,7 +80,9 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
             arrays[name] = np.array(names)
     if dataset.sample_rate_hz is not None:
         arrays["fs_hz"] = np.float64(dataset.sample_rate_hz)[None]
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, get_args
 
 from tcn_export.errors import UsageError
 from tcn_export.parity.tolerance import MAX_DROP_POINTS
-from tcn_export.quantize.dialects import ORT_X86_VNNI
+from tcn_export.quantize.dialects import METHODS, ORT_X86_VNNI, Method
+from tcn_export.targets import TARGETS
 from tcn_export.targets.base import Precision
-
-if TYPE_CHECKING:
-    from tcn_export.quantize.calibration import Method
 
 NOISE = "noise"
 """Given as data: calibrate and compare on seeded noise, for timing only."""
@@ -61,6 +59,13 @@ class ExportOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("target", self.target, TARGETS),
+            ("precision", self.precision, get_args(Precision)),
+            ("calibration", self.calibration, METHODS),
+        ):
+            if value not in choices:
+                raise UsageError(f"the {name} {value!r} is none of {', '.join(choices)}.")
         if self.precision == "int8" and self.data is None:
             raise UsageError(
                 "int8 needs real windows to calibrate on and to judge the loss: give --data "

@@ -10,7 +10,7 @@ from tcn_export.bundle import Bundle
 from tcn_export.errors import BundleError
 from tcn_export.npz import load_dataset
 from tcn_export.parity import windows as parity_windows
-from tcn_export.parity.fit import check_fit
+from tcn_export.parity.fit import check_class_names, check_fit
 from tcn_export.parity.gate import Baseline, Gate, ParityReport, Row
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
 from tcn_export.progress import Progress, Silent
@@ -60,7 +60,9 @@ def _judge_data(
     bundle: Bundle, gate: Gate, golden: Golden, runner: Runner, path: Path, progress: Progress
 ) -> list[Row]:
     manifest = bundle.manifest
-    windows = load_dataset(path).parity
+    dataset = load_dataset(path)
+    windows = dataset.parity
+    check_class_names(dataset.class_names, manifest.classes, str(path))
     check_fit(windows, manifest.signature, manifest.task, manifest.classes, str(path))
     name, output = gate.signature.inputs[0].name, gate.signature.outputs[0].name
     with progress.stage(f"Comparing on {path.name}", len(windows)) as advance:

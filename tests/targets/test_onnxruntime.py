@@ -55,6 +55,16 @@ def test_one_symbol_cannot_have_two_sizes():
         check_symbols_agree(Signature(specs, ()), feeds)
 
 
+def test_model_with_other_inputs_than_its_signature_is_refused(tmp_path):
+    source = make_source(tmp_path / "model.pt")
+    artifact = build(capture(source, TINY_LENGTH, 20), "float32")
+    other = Signature(
+        (TensorSpec("x", "float32", ("batch", 3, 24)),), artifact.signature.outputs
+    )
+    with pytest.raises(BundleError, match="takes the inputs signal, but it should take x"):
+        OnnxRuntimeRunner(artifact.files["model.onnx"], other)
+
+
 @pytest.mark.parametrize("raw", [b"", b"not an ONNX model", b"\x08\x0a"])
 def test_models_that_the_runtime_refuses_are_an_error(raw):
     with pytest.raises(BundleError, match="cannot load the model"):

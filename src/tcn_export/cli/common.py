@@ -65,8 +65,8 @@ def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
             except ExportError as error:
                 screen.error(error)
                 code = error.exit_code
-            except KeyboardInterrupt:
-                click.echo("Interrupted.", err=True)
+            except KeyboardInterrupt as stop:
+                click.echo(f"Interrupted. {stop}", err=True)
                 code = SIGNAL_EXIT
             sys.exit(code)
 

@@ -7,6 +7,16 @@ from tcn_export.errors import DataError
 from tcn_export.graph import Signature, TensorSpec
 
 
+def check_class_names(named: tuple[str, ...], classes: tuple[str, ...], where: str) -> None:
+    """Raise `DataError` where data names its classes otherwise than the model does."""
+    if named and classes and named != classes:
+        raise DataError(
+            f"{where} names its classes {', '.join(named)}, but the model was trained on "
+            f"{', '.join(classes)}. Leave out the windows of other classes, and bring the "
+            "labels and `class_names` into the model's order."
+        )
+
+
 def check_fit(
     windows: Windows, signature: Signature, task: str, classes: tuple[str, ...], where: str
 ) -> None:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -19,9 +19,8 @@ from onnxruntime.quantization import (
 
 from tcn_export.graph import Graph
 from tcn_export.progress import Advance, Progress
-from tcn_export.quantize.dialects import Dialect
+from tcn_export.quantize.dialects import Dialect, Method
 
-Method = Literal["minmax", "percentile", "entropy"]
 BATCH_WINDOWS = 32
 
 _METHODS = {

@@ -1,9 +1,14 @@
-"""Which quantised graphs a consumer runs fast and right: one description per consumer."""
+"""Which quantised graphs a consumer runs fast and right, and what a calibration may be."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+Method = Literal["minmax", "percentile", "entropy"]
+"""How calibration chooses the range of an activation; see `calibration.calibrate`."""
+
+METHODS: tuple[str, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True)

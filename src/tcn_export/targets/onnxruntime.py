@@ -59,12 +59,26 @@ class OnnxRuntimeRunner:
                 f"ONNX Runtime {ort.__version__} cannot load the model: {error}"
             ) from error
         self._names = [output.name for output in self._session.get_outputs()]
+        taken = {value.name for value in self._session.get_inputs()}
+        expected = {spec.name for spec in signature.inputs}
+        expected |= {state.input for state in signature.states}
+        if taken != expected:
+            raise BundleError(
+                f"the model takes the inputs {', '.join(sorted(taken)) or 'none'}, but it "
+                f"should take {', '.join(sorted(expected)) or 'none'}. It was altered; export "
+                "it again."
+            )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; see `Runner.run`."""
         check_feeds(self.signature, feeds)
         check_symbols_agree(self.signature, feeds)
-        values = self._session.run(self._names, dict(feeds))
+        try:
+            values = self._session.run(self._names, dict(feeds))
+        except _RUNTIME_ERRORS as error:
+            raise BundleError(
+                f"ONNX Runtime {ort.__version__} cannot run the model: {error}"
+            ) from error
         return dict(zip(self._names, values, strict=True))
 
 

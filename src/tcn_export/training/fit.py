@@ -23,11 +23,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from tcn_export.data import Windows
 from tcn_export.errors import ExportError, UsageError
 from tcn_export.progress import Progress, Silent
-from tcn_export.training.loading import loader
+from tcn_export.training.loading import Batch, loader
 from tcn_export.training.watch import Watch
 
 ClassWeights = Literal["none", "sqrt", "balanced"]
@@ -132,12 +133,12 @@ def fit(
         check = (
             None if validation is None else loader(validation, 4 * options.batch, seed=None)
         )
-        trainer.fit(
+        _run(
+            trainer,
             learner,
             loader(train, options.batch, seed=options.seed),
             check,
-            ckpt_path=last if options.resume else None,
-            weights_only=True,
+            last if options.resume else None,
         )
     best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
     learner.load_state_dict(best["state_dict"])
@@ -153,6 +154,19 @@ def fit(
     if trainer.is_global_zero:
         shutil.rmtree(folder, ignore_errors=True)
     return fitted
+
+
+def _run(
+    trainer: lightning.Trainer,
+    learner: lightning.LightningModule,
+    train: DataLoader[Batch],
+    validation: DataLoader[Batch] | None,
+    resume_from: Path | None,
+) -> None:
+    try:
+        trainer.fit(learner, train, validation, ckpt_path=resume_from, weights_only=True)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt("Go on with --resume.") from stop
 
 
 def predict(
