@@ -21,30 +21,21 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.M | re.S)
 COMMANDS = (train_command, export_command, verify_command, inspect_command)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder in which README's blocks run one after the other."""
-    return tmp_path_factory.mktemp("readme")
-
-
-@pytest.mark.xdist_group("readme")
-@pytest.mark.parametrize(
-    ("language", "block"), [b for b in BLOCKS if b[0] in ("bash", "python")]
-)
-def test_block_runs(language, block, folder):
+def test_blocks_run_one_after_the_other(tmp_path):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    program = (
-        ["bash", "-euo", "pipefail", "-c"] if language == "bash" else [sys.executable, "-c"]
-    )
-    done = subprocess.run(
-        [*program, block],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    programs = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+    for language, block in BLOCKS:
+        if language not in programs:
+            continue
+        done = subprocess.run(
+            [*programs[language], block],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
 
 
 def test_there_are_blocks_to_run():

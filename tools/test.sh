@@ -9,4 +9,4 @@ ruff format --check --quiet .
 ruff check --quiet .
 lint-imports --no-logo 2>/dev/null | tail -n 1
 mypy
-pytest --numprocesses auto --dist loadgroup "$@"
+pytest --numprocesses auto --dist worksteal "$@"
