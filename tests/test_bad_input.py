@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,11 +16,17 @@ import torch
 from torch import nn
 
 from support import make_checkpoint, run
-from tcn_export.bundle import load_bundle
+from tcn_export import pipeline
+from tcn_export.bench import Latency
+from tcn_export.bundle import check_vacant, load_bundle
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.inspect import main as inspect_command
 from tcn_export.cli.train import main as train_command
 from tcn_export.cli.verify import main as verify_command
+from tcn_export.errors import BundleError, CheckpointError, DataError, OutputError
+from tcn_export.files import check_writable, write_bytes
+from tcn_export.npz import load_dataset
+from tcn_export.source.checkpoint import load_source
 
 
 class Bomb:
@@ -99,14 +106,19 @@ def test_bad_checkpoint(kind, command, tmp_path):
 X = np.zeros((6, 3, 24), np.float32)
 Y = np.arange(6) % 4
 BAD_DATA = {
-    "NaN": ({"x_train": np.where(np.arange(24) == 5, np.nan, X), "y_train": Y}, "NaN"),
-    "objects": ({"x_train": np.array([X, None], dtype=object)}, "Python objects"),
-    "labels out of range": ({"x_train": X, "y_train": Y + 7}, "holds the label"),
-    "negative labels": ({"x_train": X, "y_train": Y - 1}, "the label -1"),
-    "empty": ({"x_train": X[:0], "y_train": Y[:0]}, "is empty"),
+    "NaN": ({"x": np.where(np.arange(24) == 5, np.nan, X), "y": Y}, "NaN"),
+    "objects": ({"x": np.array([X, None], dtype=object)}, "Python objects"),
+    "labels out of range": ({"x": X, "y": Y + 7}, "holds the label"),
+    "negative labels": ({"x": X, "y": Y - 1}, "the label -1"),
+    "empty": ({"x": X[:0], "y": Y[:0]}, "is empty"),
     "no windows": ({"signal": X}, "holds no windows"),
-    "other channels": ({"x_train": X[:, :2], "y_train": Y}, "has 2 channels"),
-    "other length": ({"x_train": X[:, :, :9], "y_train": Y}, "windows of 9 steps"),
+    "other channels": ({"x": X[:, :2], "y": Y}, "has 2 channels"),
+    "other length": ({"x": X[:, :, :9], "y": Y}, "windows of 9 steps"),
+    "other class names": (
+        {"x": X, "y": Y, "class_names": np.array(list("abcd"))},
+        "names its classes a, b, c, d, but the model was trained on class 0",
+    ),
+    "training windows only": ({"x_train": X, "y_train": Y}, "no test windows to judge on"),
     "no archive": (None, "is not a readable .npz archive"),
 }
 
@@ -128,7 +140,7 @@ def test_bad_data_for_an_export(kind, precision, tiny_model, tmp_path):
     ran = run(export_command, tiny_model, *options)
     assert ran.code == 1
     assert message in ran.stderr
-    assert left(out) == []
+    assert not out.exists()
 
 
 TRAINING = {
@@ -153,6 +165,46 @@ def test_unwritable_output_folder(tiny_model, tmp_path):
     )
     assert ran.code in (1, 2)
     assert "cannot be written: Not a directory" in ran.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_folder_of_another_user(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.seteuid(65534)
+    try:
+        check_vacant(closed / "bundle", overwrite=True)
+        for ask, kind in (
+            (lambda: check_writable(closed / "out"), OutputError),
+            (lambda: write_bytes(closed / "model.pt", b""), OutputError),
+            (lambda: load_bundle(closed / "bundle"), BundleError),
+            (lambda: load_source(closed / "model.pt"), CheckpointError),
+            (lambda: load_dataset(closed / "data.npz"), DataError),
+        ):
+            with pytest.raises(kind, match="Permission denied"):
+                ask()
+        ran = run(inspect_command, closed / "bundle")
+        assert (ran.code, "Permission denied" in ran.stderr) == (1, True)
+    finally:
+        os.seteuid(0)
+
+
+def test_folder_that_came_during_the_export_is_kept(tiny_model, tmp_path, monkeypatch):
+    precious = tmp_path / "tiny-onnx-float32" / "precious.txt"
+
+    def time_and_meddle(*_):
+        precious.parent.mkdir()
+        precious.write_text("mine")
+        return Latency(1.0, 1.0, 1.0, 1, 1)
+
+    monkeypatch.setattr(pipeline, "measure_latency", lambda *_, **__: time_and_meddle())
+    arguments = [tiny_model, "--target", "onnx", "--out", tmp_path]
+    for more, message in (([], "already exists"), (["--overwrite"], "is not a bundle")):
+        ran = run(export_command, *arguments, *more)
+        assert ran.code == 1
+        assert message in ran.stderr
+        assert precious.read_text() == "mine"
+        shutil.rmtree(precious.parent)
 
 
 def test_existing_bundle_is_kept_without_overwrite(tiny_model, tmp_path):
@@ -221,6 +273,7 @@ def test_kill_9_during_an_export_leaves_the_old_bundle(tiny_model, tmp_path):
         if line.startswith("Timing"):
             break
     time.sleep(0.001)
+    assert process.poll() is None, "it ended before it was killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()

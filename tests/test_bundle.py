@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from support import run
-from tcn_export.bundle import Manifest, bundle_path, check_vacant, load_bundle
+from tcn_export.bundle import bundle_path, check_vacant, load_bundle
 from tcn_export.cli.export import main as export_command
 from tcn_export.errors import BundleError, OutputError
+from tcn_export.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +95,34 @@ def test_links_out_of_the_folder_are_not_followed(bundle, tmp_path):
     ("change", "message"),
     [
         (lambda m: m.update(schema=2), "has the schema 2; this version reads 1"),
-        (lambda m: m.pop("inputs"), "is incomplete or damaged: KeyError 'inputs'"),
-        (lambda m: m.update(files=[]), "is incomplete or damaged"),
-        (lambda m: m.update(inputs=[{"name": "x"}]), "is incomplete or damaged: KeyError"),
-        (lambda m: m["inputs"][0].update(shape=[[1]]), "is incomplete or damaged: TypeError"),
-        (lambda m: m.update(model=7), "expected text, found 7"),
+        (lambda m: m.pop("inputs"), "`manifest.inputs` is missing"),
+        (lambda m: m.update(files=[]), r"`manifest.files` is \[\], expected an object"),
+        (
+            lambda m: m.update(files={"model.onnx": 1}),
+            r"`manifest.files.model.onnx` is 1, exp",
+        ),
+        (
+            lambda m: m.update(inputs=[{"name": "x"}]),
+            r"`manifest.inputs\[0\].dtype` is missing",
+        ),
+        (
+            lambda m: m["inputs"][0].update(shape=[[1]]),
+            r"shape\[0\]` is \[1\], expected an int",
+        ),
+        (lambda m: m["inputs"][0].update(dtype="foo"), "dtype` is 'foo', expected one of flo"),
+        (lambda m: m.update(model=7), "`manifest.model` is 7, expected a str"),
         (lambda m: m.update(model="other.onnx"), "lists no hash for its model `other.onnx`"),
-        (lambda m: m.update(precision="int4"), "the precision 'int4' is not known"),
+        (lambda m: m.update(precision="int4"), "'int4', expected one of float32, int8"),
+        (lambda m: m.update(verified="false"), "`manifest.verified` is 'false', expected a b"),
+        (lambda m: m.update(verified=1), "`manifest.verified` is 1, expected a bool"),
+        (lambda m: m.update(sample_rate_hz="x"), "sample_rate_hz` is 'x', expected a float"),
+        (lambda m: m.update(sample_rate_hz=True), "sample_rate_hz` is True, expected a float"),
+        (lambda m: m.update(latency={"a": 1}), "`manifest.latency.median_us` is missing"),
+        (lambda m: m.update(rewrites=[{"name": "x"}]), r"rewrites\[0\].modified` is missing"),
+        (lambda m: m.update(source={}), "`manifest.source.file` is missing"),
+        (lambda m: m["parity"].pop("verdict"), "`manifest.parity.verdict` is missing"),
+        (lambda m: m["parity"].update(data=[]), r"parity.data` is \[\], expected an object"),
+        (lambda m: m["parity"]["rows"][0].pop("note"), r"rows\[0\].note` is missing"),
     ],
 )
 def test_damaged_manifests_are_named(bundle, change, message):

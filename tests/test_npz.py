@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import io
+import zipfile
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tcn_export.data import Windows
 from tcn_export.errors import DataError
@@ -59,6 +65,18 @@ def test_calibration_never_sees_what_parity_is_judged_on(tmp_path):
     assert split.calibration.x.max() < 100 <= split.parity.x.min()
     with pytest.raises(DataError, match="Calibration never sees test windows"):
         _ = load_dataset(write(tmp_path, x_test=x)).calibration
+    with pytest.raises(DataError, match="no test windows to judge on"):
+        _ = load_dataset(write(tmp_path, x_train=x)).parity
+    with pytest.raises(DataError, match="holds a single window"):
+        _ = load_dataset(write(tmp_path, x=x[:1])).calibration
+
+
+def test_windows_that_stand_for_both_parts_still_do_after_saving(tmp_path):
+    whole = load_dataset(write(tmp_path, x=np.repeat(X, 6, axis=0)))
+    save_dataset(tmp_path / "again.npz", whole)
+    again = load_dataset(tmp_path / "again.npz")
+    assert again.parity.digest() == whole.parity.digest()
+    assert again.calibration.digest() == whole.calibration.digest()
 
 
 def test_spread_takes_windows_from_end_to_end():
@@ -79,6 +97,7 @@ def test_spread_takes_windows_from_end_to_end():
         ({"x_test": np.where(X == 5, np.inf, X)}, "`x_test` .* NaN or infinite"),
         ({"x_train": X, "y_train": np.array([0, 1, 2])}, "there are 2 windows"),
         ({"x_train": X, "y_train": np.array([0, -1])}, "holds the label -1"),
+        ({"x_train": X, "y_train": np.zeros((2, 0), int)}, r"`y_train` in .* is empty"),
         ({"x_train": X, "y_train": np.array(["a", "b"])}, "of the type <U1"),
         ({"x_train": X, "y_train": np.array([0.5, np.nan])}, "`y_train` .* NaN"),
         (
@@ -116,3 +135,35 @@ def test_single_arrays_and_missing_files_are_refused(tmp_path):
         load_dataset(tmp_path / "x.npy")
     with pytest.raises(DataError, match="does not exist"):
         load_dataset(tmp_path / "none.npz")
+
+
+@pytest.fixture(scope="module")
+def archive():
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, x_train=X, y_train=Y, x_test=X, y_test=Y)
+    return buffer.getvalue()
+
+
+FLIPS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+@given(flips=FLIPS)
+def test_damaged_archives_never_end_in_a_traceback(archive, tmp_path_factory, flips):
+    raw = bytearray(archive)
+    for place, bits in flips:
+        raw[place % len(raw)] ^= bits
+    path = tmp_path_factory.getbasetemp() / "damaged.npz"
+    path.write_bytes(raw)
+    with contextlib.suppress(DataError):
+        load_dataset(path)
+
+
+def test_array_larger_than_the_memory_is_an_error(tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "data.npz", "w") as archive,
+        archive.open("x.npy", "w") as file,
+    ):
+        header = {"descr": "<f4", "fortran_order": False, "shape": (2**42, 2, 2)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(DataError, match="larger than the memory"):
+        load_dataset(tmp_path / "data.npz")

@@ -7,6 +7,6 @@ bash tools/setup.sh
 export PATH="$PWD/.venv/bin:$PATH"
 ruff format --check --quiet .
 ruff check --quiet .
-lint-imports --no-logo 2>/dev/null | tail -n 1
+lint-imports --no-logo
 mypy
 pytest --numprocesses auto --dist worksteal "$@"

@@ -63,7 +63,10 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A data file: its training windows, its test windows, and what it says about them."""
+    """A data file: its training windows, its test windows, and what it says about them.
+
+    ``is_whole`` says that it holds ``x`` alone, which stands for both parts.
+    """
 
     name: str
     train: Windows | None
@@ -71,31 +74,44 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()
     sample_rate_hz: float | None = None
+    is_whole: bool = False
 
     @property
     def calibration(self) -> Windows:
         """What may calibrate: training windows; of ``x`` alone, every fifth window.
 
         Raises:
-            DataError: The file has test windows only.
+            DataError: The file has test windows only, or a single window.
         """
         if self.train is None:
             raise DataError(
                 f"{self.name} holds test windows but no training windows to calibrate on. "
                 "Calibration never sees test windows: add the array `x_train`."
             )
-        return (
-            self.train
-            if self.test is not None
-            else self.train.take(slice(None, None, CALIBRATION_STRIDE))
-        )
+        if not self.is_whole:
+            return self.train
+        if len(self.train) < 2:
+            raise DataError(
+                f"{self.name} holds a single window. Calibration and parity need one each: "
+                "add windows to `x`."
+            )
+        return self.train.take(slice(None, None, CALIBRATION_STRIDE))
 
     @property
     def parity(self) -> Windows:
-        """What parity is judged on: test windows, or what calibration left of ``x``."""
+        """What parity is judged on: test windows, or what calibration leaves of ``x``.
+
+        Raises:
+            DataError: The file has training windows only.
+        """
         if self.test is not None:
             return self.test
         assert self.train is not None
+        if not self.is_whole:
+            raise DataError(
+                f"{self.name} holds training windows but no test windows to judge on: add the "
+                "array `x_test`. Only a file with `x` alone is divided into both."
+            )
         left = np.flatnonzero(np.arange(len(self.train)) % CALIBRATION_STRIDE != 0)
         return self.train.take(left) if len(left) else self.train
 

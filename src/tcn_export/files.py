@@ -5,14 +5,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
+import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tcn_export.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers stay, since nobody can tell whose they are
+    fcntl = None  # type: ignore[assignment]
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp")
+_SECONDS_TO_BEGIN = 60
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -21,7 +31,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: The path cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_synced(temporary, content)
@@ -32,42 +42,65 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
-def write_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Write a folder of files whole; an old folder of that name is replaced in one step.
+def write_folder(path: Path, files: dict[str, bytes], replace: bool) -> None:
+    """Write a folder of files whole.
 
     The files go to a hidden sibling first. Where the system can exchange two names at once
     (Linux), there is no moment without a folder at ``path``; elsewhere the old one is moved
     aside first.
 
+    Args:
+        path: The folder.
+        files: Content by name.
+        replace: Replace an old folder of that name in one step.
+
     Raises:
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or there is one that may not be replaced.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
         temporary.mkdir()
-        for name, content in files.items():
-            _write_synced(temporary / name, content)
-        _take_place(temporary, path)
+        with _claimed(temporary):
+            for name, content in files.items():
+                _write_synced(temporary / name, content)
+            if replace and os.path.lexists(path):
+                _replace(temporary, path)
+            else:
+                temporary.rename(path)  # fails where a folder with content has come meanwhile
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
-    shutil.rmtree(temporary, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise `OutputError` where a file lies at ``path`` that may not be replaced."""
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(
+            f"{path} already exists. Replace it with --overwrite, or choose another path."
+        )
 
 
 def check_writable(folder: Path) -> None:
-    """Raise `OutputError` where nothing can be created in ``folder``, before work is spent."""
-    probe = folder / f".{os.getpid()}.probe"
+    """Raise `OutputError` where nothing can be created in ``folder``, before work is spent.
+
+    Leaves nothing behind: of a folder that does not exist yet its nearest parent is asked.
+    """
+    existing = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), Path())
+    probe = existing / f".{secrets.token_hex(4)}.probe"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise OutputError(
-            f"the output folder {folder} cannot be written: {error.strerror}. Name another "
-            "one with --out."
+            f"the output folder {folder} cannot be written: {error.strerror}. Name another."
         ) from error
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -77,14 +110,17 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _take_place(temporary: Path, path: Path) -> None:
-    if not path.exists():
+def _replace(temporary: Path, path: Path) -> None:
+    if _exchange(temporary, path):
+        return
+    aside = _sibling(path)
+    path.rename(aside)
+    try:
         temporary.rename(path)
-    elif not _exchange(temporary, path):
-        aside = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
-        path.rename(aside)
-        temporary.rename(path)
-        aside.rename(temporary)  # so that the caller removes it
+    except OSError:
+        aside.rename(path)
+        raise
+    aside.rename(temporary)  # so that the caller removes it
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -96,29 +132,39 @@ def _exchange(one: Path, other: Path) -> bool:
     return bool(renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0)
 
 
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold a lock on ``folder`` that ends with this process, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _remove_leftovers(path: Path) -> None:
     """Remove what exports that were killed left beside ``path``."""
-    for leftover in _leftovers(path):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for candidate in path.parent.glob(f".{path.name}.*.tmp") if fcntl is not None else ():
+        if _TEMPORARY.fullmatch(candidate.name.removeprefix(f".{path.name}")):
+            with contextlib.suppress(OSError):
+                if _is_abandoned(candidate):
+                    shutil.rmtree(candidate, ignore_errors=True)
 
 
-def _leftovers(path: Path) -> Iterator[Path]:
-    prefix = f".{path.name}."
-    for candidate in path.parent.iterdir():
-        if candidate.name.startswith(prefix) and candidate.name.endswith(".tmp"):
-            pid = candidate.name.removeprefix(prefix).split(".", 1)[0]
-            if pid.isdigit() and not _is_another(int(pid)):
-                yield candidate
-
-
-def _is_another(pid: int) -> bool:
-    """Whether ``pid`` is another process that still runs."""
-    if os.name != "posix":
-        return True  # asking there would interrupt it; leave its files alone
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+def _is_abandoned(folder: Path) -> bool:
+    """Whether nobody holds the lock on ``folder`` and nobody is just about to."""
+    young = time.time() - folder.stat().st_mtime < _SECONDS_TO_BEGIN
+    if young and not any(folder.iterdir()):
         return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True

@@ -18,6 +18,8 @@ Dimension = int | str
 
 BATCH = "batch"
 LENGTH = "length"
+LONGEST = 1_000_000
+"""Steps of the longest window; a forged length must not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,8 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
-        """Read an entry of the manifest.
-
-        Raises:
-            KeyError, TypeError: The entry is not one; `bundle` turns these into its own error.
-        """
-        shape = tuple(entry["shape"])
-        if not all(isinstance(size, int | str) for size in shape):
-            raise TypeError(f"a shape holds integers and symbols, not {shape}")
-        return cls(str(entry["name"]), str(entry["dtype"]), shape, entry["time_axis"])
+        """Read an entry of a manifest whose form was checked."""
+        return cls(**{**entry, "shape": tuple(entry["shape"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +82,8 @@ class StatePair:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> StatePair:
-        """Read an entry of the manifest; raises as `TensorSpec.from_json` does."""
-        return cls(
-            str(entry["input"]),
-            str(entry["output"]),
-            tuple(entry["shape"]),
-            str(entry["dtype"]),
-            bool(entry["in_place"]),
-        )
+        """Read an entry of a manifest whose form was checked."""
+        return cls(**{**entry, "shape": tuple(entry["shape"])})
 
 
 @dataclass(frozen=True, slots=True)

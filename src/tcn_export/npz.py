@@ -1,23 +1,22 @@
 """Data sets in npz files: read without pickles, every array checked, and written.
 
 Arrays: ``x_train``, ``y_train`` (training, calibration), ``x_test``, ``y_test`` (parity); or
-``x``, ``y`` alone. ``x`` has the shape (windows, channels, length); integer storage is decoded
-by ``x_scale`` (one factor per channel). Optional: ``class_names``, ``channel_names``,
-``fs_hz``, and a group per training window (``group_train``, ``subject_train`` or
-``record_train``).
+``x``, ``y`` alone, which are divided between both. ``x`` has the shape (windows, channels,
+length); integer storage is decoded by ``x_scale`` (one factor per channel). Optional:
+``class_names``, ``channel_names``, ``fs_hz``, and a group per training window
+(``group_train``, ``subject_train`` or ``record_train``).
 """
 
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tcn_export.archive import ArchiveError, ObjectArrayError, read_arrays
 from tcn_export.data import Dataset, Windows, check_labels
 from tcn_export.errors import DataError
 from tcn_export.files import write_bytes
@@ -39,6 +38,7 @@ def load_dataset(path: Path) -> Dataset:
         "test": _windows(path, arrays, "_test", scale),
         "all": _windows(path, arrays, "", scale),
     }
+    is_whole = named["train"] is None and named["test"] is None
     train = named["train"] or named["all"]
     if train is None and named["test"] is None:
         raise DataError(
@@ -53,6 +53,7 @@ def load_dataset(path: Path) -> Dataset:
         _names(arrays, "class_names"),
         _names(arrays, "channel_names"),
         _sample_rate(path, arrays),
+        is_whole,
     )
     _check_agreement(path, dataset)
     return dataset
@@ -65,7 +66,8 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
         OutputError: The path cannot be written.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    for suffix, windows in (("_train", dataset.train), ("_test", dataset.test)):
+    train = "" if dataset.is_whole else "_train"
+    for suffix, windows in ((train, dataset.train), ("_test", dataset.test)):
         if windows is not None:
             arrays["x" + suffix] = windows.x
             if windows.y is not None:
@@ -88,33 +90,21 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
-            _check_archive(path, file)
-            with np.load(file, allow_pickle=False) as archive:
-                wanted = [name for name in archive.files if not name.startswith("x_val")]
-                return {name: archive[name] for name in wanted}
+            return read_arrays(file, without="x_val")
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist. Expected an .npz file of windows.") from error
-    except ValueError as error:
-        if "Object arrays" not in str(error):
-            raise DataError(f"{path} is not a readable .npz archive: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+    except ObjectArrayError as error:
         raise DataError(
             f"{path} holds Python objects, which are never loaded: they could run code. Save "
             "plain numeric arrays: np.savez(file, x_train=array.astype('float32'), ...)."
         ) from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, KeyError) as error:
-        raise DataError(f"{path} is not a readable .npz archive: {error}") from error
-
-
-def _check_archive(path: Path, file: BinaryIO) -> None:
-    """Refuse by its first bytes what is no zip archive; numpy would take it for a pickle."""
-    magic = file.read(6)
-    file.seek(0)
-    if magic.startswith(b"PK"):
-        return
-    what = "a single .npy array" if magic == b"\x93NUMPY" else "not a readable .npz archive"
-    raise DataError(
-        f"{path} is {what}. Expected what np.savez writes, with the windows in `x_train`."
-    )
+    except ArchiveError as error:
+        raise DataError(
+            f"{path} is not a readable .npz archive: {error}. Expected what np.savez writes, "
+            "with the windows in `x_train`."
+        ) from error
 
 
 def _scale(path: Path, arrays: dict[str, NDArray[Any]]) -> NDArray[np.float32] | None:
@@ -172,6 +162,8 @@ def _labels(
             f"`{name}` in {path} has the shape {y.shape}, but there are {windows} windows; "
             "the first axis must be equal."
         )
+    if 0 in y.shape:
+        raise DataError(f"`{name}` in {path} is empty: its shape is {y.shape}.")
     if y.dtype.kind in "iub":
         labels = y.astype(np.int64)
         if labels.min() < 0:

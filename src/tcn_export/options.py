@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tcn_export.errors import UsageError
+from tcn_export.graph import LONGEST
 from tcn_export.parity.tolerance import MAX_DROP_POINTS
 from tcn_export.quantize.dialects import METHODS, ORT_X86_VNNI, Method
 from tcn_export.targets import TARGETS
@@ -81,7 +82,9 @@ class ExportOptions:
             raise UsageError(
                 f"the name {self.name!r} must not contain a path; use --out for that."
             )
-        if isinstance(self.length, str) and self.length != DYNAMIC:
+        if self.length not in (None, DYNAMIC) and not (
+            isinstance(self.length, int) and 1 <= self.length <= LONGEST
+        ):
             raise UsageError(
-                f"the length is {self.length!r}; expected a number or {DYNAMIC!r}."
+                f"the length is {self.length!r}; expected 1 to {LONGEST:,} or {DYNAMIC!r}."
             )

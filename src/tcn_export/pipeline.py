@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tcn_export import extras, machine
 from tcn_export.bench import Latency, measure_latency
-from tcn_export.bundle import Bundle, Manifest, bundle_path, check_vacant, write_bundle
+from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
 from tcn_export.export_data import ExportData, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
 from tcn_export.judging import judge
+from tcn_export.manifest import Manifest
 from tcn_export.options import ExportOptions
 from tcn_export.parity.gate import ParityReport
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
@@ -88,7 +89,7 @@ def export(
         REPORT_FILE: report_to_bytes(report),
     }
     with progress.stage("Writing the bundle"):
-        return ExportResult(write_bundle(path, manifest, files), report)
+        return ExportResult(write_bundle(path, manifest, files, options.overwrite), report)
 
 
 def _length(source: Source, options: ExportOptions) -> int | None:

@@ -46,7 +46,10 @@ def verify(
         _baseline(manifest.parity),
     )
     runner = bundle.runner(threads)
-    rows = [_class_order(manifest.classes, golden.classes)]
+    rows = [
+        _as_exported("verdict of the export", manifest.parity["verdict"], "pass"),
+        _as_exported("class order", _listed(manifest.classes), _listed(golden.classes)),
+    ]
     with progress.stage("Comparing with the golden data", len(golden.feeds)) as advance:
         for feed in golden.feeds:
             rows += gate.judge(feed, runner.run(feed.inputs), golden.references[feed.name])
@@ -84,30 +87,34 @@ def _judge_data(
 def _golden(bundle: Bundle) -> Golden:
     if GOLDEN_FILE not in bundle.files:
         raise BundleError(f"{bundle.path} lists no {GOLDEN_FILE}, so it cannot be verified.")
-    return golden_from_bytes(bundle.files[GOLDEN_FILE])
+    golden = golden_from_bytes(bundle.files[GOLDEN_FILE])
+    if not golden.feeds:
+        raise BundleError(f"{GOLDEN_FILE} of {bundle.path} is empty. Export the model again.")
+    return golden
 
 
 def _baseline(parity: Mapping[str, Any]) -> Baseline:
-    """The values that the export recorded for later verifications to reach again."""
-    try:
-        return {
-            (row["feed"], row["output"], row["metric"]): float(row["value"])
-            for row in parity["rows"]
-            if row["metric"] != "form" and row["stage"] == "artifact"
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"the manifest's parity rows are damaged: {error}.") from error
+    """What the export noted for later verifications to reach again."""
+    noted = {}
+    for row in parity["rows"]:
+        if row["metric"] != "form" and row["stage"] == "artifact":
+            value = row["value"] if row["limit"] is None else row["limit"]
+            try:
+                noted[row["feed"], row["output"], row["metric"]] = float(value)
+            except ValueError as error:
+                raise BundleError(
+                    f"the manifest's row {row['feed']}/{row['metric']} holds {value!r}; "
+                    "expected a number. Export the model again."
+                ) from error
+    return noted
 
 
-def _class_order(manifest: tuple[str, ...], golden: tuple[str, ...]) -> Row:
-    """Names that moved against the outputs are wrong answers that no number shows."""
-    passed = manifest == golden
+def _as_exported(metric: str, value: str, wanted: str) -> Row:
+    """What no number shows: a verdict that was lost already, names that moved."""
     return Row(
-        "bundle",
-        "*",
-        "class order",
-        "as exported" if passed else ", ".join(manifest) or "none",
-        "=",
-        "as exported" if passed else ", ".join(golden) or "none",
-        "pass" if passed else "fail",
+        "bundle", "*", metric, value, "=", wanted, "pass" if value == wanted else "fail"
     )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "none"

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tcn_export.errors import BundleError
 from tcn_export.parity.feeds import Feed, SignalScale, noise_windows, stress_set
@@ -74,6 +78,18 @@ def test_golden_data_of_a_regression_without_windows():
     golden = Golden(GOLDEN.feeds, GOLDEN.references, ())
     again = golden_from_bytes(golden_to_bytes(golden))
     assert (again.classes, again.windows) == ((), None)
+
+
+FLIPS = st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=4)
+
+
+@given(flips=FLIPS)
+def test_damaged_golden_data_never_ends_in_a_traceback(flips):
+    raw = bytearray(golden_to_bytes(GOLDEN))
+    for place, bits in flips:
+        raw[place % len(raw)] ^= bits
+    with contextlib.suppress(BundleError):
+        golden_from_bytes(bytes(raw))
 
 
 @pytest.mark.parametrize("raw", [b"", b"nothing", golden_to_bytes(GOLDEN)[:-40]])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tcn_export.graph import Signature, TensorSpec
+from tcn_export.parity import tolerance
 from tcn_export.parity.feeds import Feed
 from tcn_export.parity.gate import Gate, ParityReport, Row, waive
 from tcn_export.parity.golden import Reference
@@ -62,6 +63,40 @@ def test_int8_is_recorded_at_the_export_and_held_to_it_later():
     noisier = (TRUTH + 0.012).astype(np.float32)  # 1.6 dB more noise; 1 dB is allowed
     status = {r.metric: r.status for r in later.judge(FEED, {"y": noisier}, REFERENCE)}
     assert status["sqnr_db"] == "fail"
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.97, "fail"), (0.985, "pass")])
+def test_int8_answers_may_change_by_two_in_a_hundred_later(share, status):
+    later = Gate("int8", SIGNATURE, True, {("real", "y", "agreement"): 1.0})
+    row = later.again("real", "y", "agreement", share, tolerance.SAME_AGREEMENT)
+    assert row.status == status
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_one_answer_for_all_windows_is_a_wrong_form(precision):
+    same = np.broadcast_to(GOOD[:1], GOOD.shape).copy()
+    (form, *_) = Gate(precision, SIGNATURE, True).judge(FEED, {"y": same}, REFERENCE)
+    assert (form.status, form.value) == (
+        "fail",
+        "the same for every window, where the oracle's differs",
+    )
+
+
+def test_int8_may_stand_still_beyond_the_range_it_was_calibrated_for():
+    flat = np.full((8, 3), 5, np.float32)
+    for kind, status in (("stress", "pass"), ("real", "fail"), ("noise", "fail")):
+        feed = Feed("large", kind, {})
+        (form, *_) = Gate("int8", SIGNATURE, True).judge(feed, {"y": flat}, REFERENCE)
+        assert form.status == status
+
+
+@pytest.mark.parametrize("lost", ["actual", "oracle", "signature"])
+def test_names_have_to_agree_on_all_sides(lost):
+    signature = Signature((), ()) if lost == "signature" else SIGNATURE
+    actual = {} if lost == "actual" else {"y": GOOD}
+    oracle = Reference({}, {}) if lost == "oracle" else REFERENCE
+    (form,) = Gate("float32", signature, True).judge(FEED, actual, oracle)
+    assert (form.metric, form.status) == ("form", "fail")
 
 
 def test_value_that_nobody_recorded_fails_later():

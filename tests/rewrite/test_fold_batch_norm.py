@@ -141,6 +141,18 @@ def test_nothing_unused_is_left_behind():
         ({"between": "c = Slice (h, s, e, a)", "norm": "Mul (c, k)",
           "more": ", int64[1] s = {0}, int64[1] e = {1}, int64[1] a = {1}, float k = {2}",
           "outputs": "float[N,1,M] y"}, "`c` in between crops another axis than time"),
+        ({"between": "c = Slice (h, s, e, a, d)", "norm": "Mul (c, k)",
+          "more": ", int64[1] s = {-1}, int64[1] e = {-99}, int64[1] a={2}, int64[1] d = {-1}"
+          ", float k = {2}"}, "`c` in between crops"),
+        ({"linear": "Gemm (x, m, b)", "norm": "Mul (c, k)", "between": "c=Slice (h, s, e, a)",
+          "more": MATRIX + ", int64[1] s = {0}, int64[1] e = {1}, int64[1] a = {-1}"
+          ", float k = {2}", **TWO_D, "outputs": "float[N,1] y"}, "`c` in between crops"),
+        ({"linear": "Conv (x, w2, b)", "norm": "Mul (h, c)",
+          "more": ", float[2,2,1,1] w2 = {1,2,3,4}, float[2,1] c = {3,-4}",
+          "x": "float[N,2,2,2] x", "outputs": "float[N,2,2,2] y"},
+         "`h` is no convolution over one axis, time"),
+        ({"linear": "Gemm (x, m, r)", "more": MATRIX + ", float[2,1] r = {1,2}",
+          "x": "float[2,2] x", "outputs": "float[2,2] y"}, "adds more than a bias"),
     ],
 )  # fmt: skip
 def test_other_normalisations_are_left_alone_with_the_reason(options, reason):

@@ -69,6 +69,10 @@ def poison(entries):
     entries["state_dict"]["head.weight"][0, 0] = torch.nan
 
 
+def silence(entries):
+    entries["state_dict"]["normalize.scale"][1] = 0
+
+
 WEIGHT = "blocks.1.body.conv1.weight"
 
 
@@ -89,6 +93,24 @@ WEIGHT = "blocks.1.body.conv1.weight"
         (drop("head", "config"), "cannot be built: the configuration of a TCN has the fields"),
         (edit("channels", 5, "input"), "`input.channels` in .* is 5, but the network takes 3"),
         (edit("length", 0, "input"), "`input.length` in .* is 0"),
+        (edit("length", 10**14, "input"), "expected 1 to 1,000,000"),
+        (edit("length", 2**70, "input"), "expected 1 to 1,000,000"),
+        (edit("schema", torch.ones(2)), "has the schema tensor"),
+        (
+            edit("convolutions", torch.ones(2), "config"),
+            "`config.convolutions` in .* Tensor th",
+        ),
+        (edit("convolutions", True, "config"), r"`convolutions` \(=True\) must be 1 or 2"),
+        (
+            edit("training", {"loss": [torch.ones(1)]}),
+            r"`training.loss\[0\]` in .* is a Tensor",
+        ),
+        (
+            edit("training", {"loss": float("inf")}),
+            "`training.loss` in .* is a float that JSON",
+        ),
+        (edit("training", {3: 1}), "`training` in .* is a dict that JSON cannot hold"),
+        (edit("classes", ["a", "b", "c", 4]), "`classes` in .* holds more than names"),
         (edit("classes", ["a"]), "names 1 classes, but the network has 4 outputs"),
         (drop(WEIGHT, "state_dict"), f"1 missing \\({WEIGHT}\\)"),
         (edit("more", torch.zeros(1), "state_dict"), r"1 not expected \(more\)"),
@@ -97,9 +119,11 @@ WEIGHT = "blocks.1.body.conv1.weight"
             r"of the shape \(1,\); its configuration",
         ),
         (edit(WEIGHT, torch.zeros(12, 8, 3).double(), "state_dict"), "is torch.float64"),
-        (edit(WEIGHT, [1.0], "state_dict"), "is not a dense tensor"),
-        (edit(WEIGHT, torch.zeros(12, 8, 3).to_sparse(), "state_dict"), "not a dense tensor"),
+        (edit(WEIGHT, [1.0], "state_dict"), "is not a dense, contiguous tensor"),
+        (edit(WEIGHT, torch.zeros(12, 8, 3).to_sparse(), "state_dict"), "not a dense"),
+        (edit(WEIGHT, torch.zeros(1, 1, 1).expand(12, 8, 3), "state_dict"), "not a dense"),
         (poison, r"1 of 48 values of `head\.weight` in .* are NaN"),
+        (silence, r"`normalize\.scale` in .* holds zeros"),
     ],
 )
 def test_forged_fields_are_named(tmp_path, change, message):
@@ -153,6 +177,21 @@ def test_missing_file_and_folder_are_refused(tmp_path):
         load_source(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
         load_source(tmp_path)
+
+
+def test_programs_and_packed_archives_are_told_apart(tmp_path):
+    path = make_checkpoint(tmp_path / "model.pt")
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content + bytes(10**6))
+    with pytest.raises(CheckpointError, match="would unpack to"):
+        load_source(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/constants.pkl", b"")
+    with pytest.raises(CheckpointError, match="is a TorchScript program"):
+        load_source(path)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
+import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from support import TINY_LENGTH, make_source
 from tcn_export.capture import capture
 from tcn_export.errors import BundleError, DataError
 from tcn_export.graph import Signature, TensorSpec
 from tcn_export.targets.base import check_feeds, check_symbols_agree
+from tcn_export.targets.external_data import has_external_data
 from tcn_export.targets.onnxruntime import OnnxRuntimeRunner, build
 
 
@@ -65,7 +71,53 @@ def test_model_with_other_inputs_than_its_signature_is_refused(tmp_path):
         OnnxRuntimeRunner(artifact.files["model.onnx"], other)
 
 
-@pytest.mark.parametrize("raw", [b"", b"not an ONNX model", b"\x08\x0a"])
+@pytest.mark.parametrize("raw", [b"", b"not an ONNX model", b"\x08\x0a", b"\x3a\xff\xff"])
 def test_models_that_the_runtime_refuses_are_an_error(raw):
-    with pytest.raises(BundleError, match="cannot load the model"):
+    with pytest.raises(BundleError, match=r"cannot load the model|is no ONNX file"):
         OnnxRuntimeRunner(raw, Signature((), ()))
+
+
+def test_weights_outside_the_model_are_never_read(tmp_path, monkeypatch):
+    source = make_source(tmp_path / "model.pt")
+    artifact = build(capture(source, TINY_LENGTH, 20), "float32")
+    proto = onnx.ModelProto.FromString(artifact.files["model.onnx"])
+    assert not has_external_data(artifact.files["model.onnx"])
+    weight = next(t for t in proto.graph.initializer if t.name.endswith("conv1.weight"))
+    (tmp_path / "side.bin").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="side.bin")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="points to weights in another file"):
+        OnnxRuntimeRunner(proto.SerializeToString(), artifact.signature)
+
+
+def hidden(place):
+    """A model with one tensor that lies elsewhere, at a place where few would look."""
+    outside = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=1)
+    outside.external_data.add(key="location", value="side.bin")
+    constant = onnx.helper.make_node("Constant", [], ["y"], value=outside)
+    inner = onnx.helper.make_graph([constant], "inner", [], [])
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "outer", [], []))
+    if place == "a node's attribute":
+        model.graph.node.append(constant)
+    elif place == "a branch":
+        model.graph.node.append(onnx.helper.make_node("If", ["c"], ["y"], then_branch=inner))
+    elif place == "a function":
+        model.functions.add(name="f", domain="d").node.append(constant)
+    else:
+        model.graph.sparse_initializer.add().values.CopyFrom(outside)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "place", ["a node's attribute", "a branch", "a function", "a sparse initializer"]
+)
+def test_weights_outside_the_model_are_found_wherever_they_hide(place):
+    assert has_external_data(hidden(place))
+
+
+@given(raw=st.binary(max_size=200))
+def test_any_bytes_are_a_model_or_an_error(raw):
+    with contextlib.suppress(ValueError):
+        has_external_data(raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ def main(screen: Screen, path: Path) -> int:
     """Print what BUNDLE (a folder) or MODEL (a checkpoint) is."""
     from tcn_export.report import terminal
 
-    if path.is_dir():
+    if os.path.isdir(path):
         from tcn_export.bundle import load_bundle
 
         bundle = load_bundle(path)

@@ -127,7 +127,8 @@ _FIT = (
     type=click.FloatRange(0, 0.5),
     default=0.2,
     show_default=True,
-    help="Share of the training windows kept for validation, whole groups; 0 for none.",
+    help="Share of the training windows kept for validation, as 1/n, by whole groups; 0 for "
+    "none.",
 )
 @click.option(
     "--class-weights",
@@ -176,15 +177,16 @@ def main(
     from tcn_export import extras
 
     extras.require("train", "Training")
-    from tcn_export.npz import save_dataset
+    from tcn_export.files import check_free
     from tcn_export.training.configure import NetworkOptions
-    from tcn_export.training.datasets import load_training_data
+    from tcn_export.training.datasets import keep_windows, load_training_data
     from tcn_export.training.fit import FitOptions
     from tcn_export.training.run import train
 
     dataset = load_training_data(data, length, horizon)
+    check_free(out, overwrite)
     if save_data is not None:
-        save_dataset(save_data, dataset)
+        keep_windows(dataset, data, save_data, overwrite, options["resume"])
     result = train(
         dataset,
         NetworkOptions(**{name: options[name] for name in _NETWORK}),

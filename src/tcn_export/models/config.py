@@ -61,7 +61,7 @@ def check_size_tuples(**tuples: object) -> None:
 
 def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raise `ValueError` unless ``value`` is one of ``choices``."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"`{name}` (={value!r}) must be one of {', '.join(choices)}")
 
 

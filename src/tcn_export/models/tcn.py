@@ -66,7 +66,7 @@ class TCNConfig:
                 f"`widths` has {len(self.widths)} blocks and `dilations` has "
                 f"{len(self.dilations)}; they must be equal"
             )
-        if self.convolutions not in (1, 2):
+        if type(self.convolutions) is not int or self.convolutions not in (1, 2):
             raise ValueError(f"`convolutions` (={self.convolutions}) must be 1 or 2")
         check_choice("norm", self.norm, get_args(Norm))
         check_choice("head", self.head, get_args(Head))

@@ -49,7 +49,11 @@ def check_fit(
         return
     if windows.is_classification != (task == "classification"):
         held = "class indices" if windows.is_classification else "floating targets"
-        raise DataError(f"{where} holds {held}, but the model is a {task}.")
+        wanted = "class indices" if task == "classification" else "floating targets"
+        raise DataError(
+            f"{where} holds {held}, but the model was trained for {task}, on {wanted}. Use "
+            "the data the model was trained for."
+        )
     output = signature.outputs[0]
     if windows.is_classification:
         check_labels(windows, len(classes), where)

@@ -9,7 +9,6 @@ both of the eager model.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcn_export.archive import read_arrays
 from tcn_export.errors import BundleError
 from tcn_export.parity.feeds import Feed
 
@@ -88,8 +88,7 @@ def golden_from_bytes(raw: bytes) -> Golden:
         BundleError: The archive is damaged.
     """
     try:
-        with np.load(io.BytesIO(raw), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_arrays(io.BytesIO(raw))
         feeds, references = [], {}
         for name, kind in arrays["feeds"].tolist():
             feeds.append(Feed(name, kind, _part(arrays, name, "input")))
@@ -102,7 +101,7 @@ def golden_from_bytes(raw: bytes) -> Golden:
         elif "windows/squared_error" in arrays:
             windows = WindowAnswers(squared_error=arrays["windows/squared_error"])
         return Golden(tuple(feeds), references, tuple(arrays["classes"].tolist()), windows)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"{GOLDEN_FILE} is damaged: {error}. Export the model again."
         ) from error

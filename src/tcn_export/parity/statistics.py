@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tcn_export.errors import DataError
+
 ALPHA = 0.05
 _Z = 1.6448536269514722
 """95 % quantile of the normal distribution."""
@@ -76,8 +78,16 @@ def relative_rms_loss(
 
     Relative to the targets' own deviation, so that 1 is as good as always answering their
     mean. The bound is that of a paired mean difference (normal approximation).
+
+    Raises:
+        DataError: The targets never change.
     """
     variance = float(np.var(targets.astype(np.float64)))
+    if variance == 0:
+        raise DataError(
+            f"all targets of the {len(targets)} windows are equal, so no error can be "
+            "measured against their deviation. Give windows whose targets differ."
+        )
     difference = actual - reference
     windows = len(difference)
     margin = (

@@ -26,6 +26,10 @@ INT8_SQNR_DB = 20.0
 INT8_AGREEMENT = 0.98
 """int8, no labels: share of real windows whose top answer is the eager model's."""
 
+INT8_LABELLED_SQNR_DB = 10.0
+"""int8, with labels: the answers decide, but what is built on the outputs (softmax,
+thresholds) needs their scale; outputs twice or half as large as due are 0 and 6 dB."""
+
 MAX_DROP_POINTS = 1.0
 """int8, with labels: default of --max-drop, for the upper 95 % bound of the accuracy lost."""
 
@@ -34,6 +38,10 @@ SAME_SQNR_DB = 1.0
 
 SAME_AGREEMENT = 0.02
 """int8, verifying again: likewise for the share of equal answers."""
+
+SAME_AGREEMENT_FLOAT32 = 0.001
+"""float32, verifying again: a few roundings change an answer where two classes tie, and
+nowhere else."""
 
 
 def float32_limit(eager_error: float, largest: float) -> float:

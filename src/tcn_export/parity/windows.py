@@ -14,7 +14,7 @@ from tcn_export.parity import metrics
 from tcn_export.parity.gate import Gate, Row, judge_error
 from tcn_export.parity.golden import Reference, WindowAnswers
 from tcn_export.parity.statistics import Loss, accuracy_loss, relative_rms_loss
-from tcn_export.parity.tolerance import SAME_AGREEMENT
+from tcn_export.parity.tolerance import SAME_AGREEMENT_FLOAT32
 from tcn_export.progress import Advance
 from tcn_export.targets.base import Runner
 
@@ -101,8 +101,9 @@ def judge_comparison(
             )
         )
         if agreed is not None:
-            rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT))
+            rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT32))
     elif windows.y is not None:
+        rows.append(gate.judge_scale(FEED, output, comparison.sqnr_db))
         loss = window_loss(windows, comparison.oracle, comparison.actual)
         rows.append(gate.judge_loss(FEED, output, loss, max_drop))
     else:
@@ -118,15 +119,30 @@ def judge_answers(
     oracle: WindowAnswers,
     max_drop: float,
 ) -> list[Row]:
-    """The rows of a verification from the eager answers that the bundle kept."""
+    """The rows of a verification from the eager answers that the bundle kept.
+
+    It keeps none for a regression without targets; there the golden data alone decide.
+    """
     if gate.precision == "int8" and windows.y is not None:
         return [gate.judge_loss(FEED, output, window_loss(windows, oracle, actual), max_drop)]
     agreed = _agreement(actual, oracle)
     if agreed is None:
-        return []
+        return [] if oracle.squared_error is None else [_moved(gate, output, actual, oracle)]
     if gate.precision == "int8":
         return [gate.judge_agreement(FEED, output, agreed, len(windows))]
-    return [gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT)]
+    return [gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT32)]
+
+
+def _moved(gate: Gate, output: str, actual: WindowAnswers, oracle: WindowAnswers) -> Row:
+    """Hold how far the error of any window moved against the limit of the export.
+
+    By the triangle inequality the root mean square of a window's error against its targets
+    cannot move further than the outputs do.
+    """
+    assert actual.squared_error is not None
+    assert oracle.squared_error is not None
+    moved = np.abs(np.sqrt(actual.squared_error) - np.sqrt(oracle.squared_error))
+    return gate.within(FEED, output, "rms_error_moved", "max_abs_error", float(moved.max()))
 
 
 def report_score(output: str, windows: Windows, actual: WindowAnswers) -> list[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,8 +86,10 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library ship
     def _batches(
         name: str, windows: NDArray[np.float32], advance: Advance
     ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for start in range(0, len(windows), BATCH_WINDOWS):
-            batch = windows[start : start + BATCH_WINDOWS]
+        # Batches of one size: the histogram calibrators stack what they saw.
+        size = math.gcd(len(windows), BATCH_WINDOWS)
+        for start in range(0, len(windows), size):
+            batch = windows[start : start + size]
             yield {name: batch}
             advance(len(batch))
 

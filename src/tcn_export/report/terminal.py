@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tcn_export.bundle import Bundle, Manifest
+from tcn_export.bundle import Bundle
+from tcn_export.manifest import Manifest
 from tcn_export.parity.gate import ParityReport, Row
 from tcn_export.scores import ClassificationScores
 

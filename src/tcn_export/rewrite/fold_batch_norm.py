@@ -32,6 +32,7 @@ from tcn_export.rewrite.base import (
 Array = NDArray[np.float64]
 _LINEAR = ("Conv", "Gemm")
 _FOLDED = "_folded"
+_CONV_RANK = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,10 @@ class FoldBatchNorm(NodeRewrite):
             raise Refused("no convolution or linear layer computes its input")
         _check_private(data, node, linear)
         weight, bias, channel_axis = _parameters(linear)
+        if linear.op_type == "Conv" and weight.ndim != _CONV_RANK:
+            raise Refused(f"`{linear.name}` is no convolution over one axis, time")
         channels = weight.shape[channel_axis]
-        affine = _affine(node, 3 if linear.op_type == "Conv" else 2, channels)
+        affine = _affine(node, _CONV_RANK if linear.op_type == "Conv" else 2, channels)
         shape = [1] * weight.ndim
         shape[channel_axis] = channels
         _replace(
@@ -100,11 +103,19 @@ def _check_private(value: ir.Value, reader: ir.Node, linear: ir.Node) -> None:
         reader = value.producer()  # type: ignore[assignment]
         if reader is linear:
             return
-        axes = constant(reader.inputs[3], "axes").tolist() if len(reader.inputs) > 3 else [0]
-        if any(axis not in (2, -1) for axis in axes):
+        if linear.op_type != "Conv" or _crops_other_axes(reader):
             raise Refused(f"`{reader.name}` in between crops another axis than time")
         assert reader.inputs[0] is not None
         value = reader.inputs[0]
+
+
+def _crops_other_axes(crop: ir.Node) -> bool:
+    """Whether a Slice (ONNX operator version 13) touches more than time or turns it around."""
+    if len(crop.inputs) < 4:
+        return True  # then it begins with the first axis, the batch
+    axes = constant(crop.inputs[3], "axes").tolist()
+    steps = constant(crop.inputs[4], "step").tolist() if len(crop.inputs) > 4 else [1]
+    return any(axis not in (2, -1) for axis in axes) or any(step != 1 for step in steps)
 
 
 def _parameters(linear: ir.Node) -> tuple[Array, Array, int]:
@@ -120,7 +131,7 @@ def _parameters(linear: ir.Node) -> tuple[Array, Array, int]:
     bias = np.zeros(channels)
     if len(linear.inputs) > 2 and linear.inputs[2] is not None:
         given = constant(linear.inputs[2], f"bias (of `{linear.name}`)").astype(np.float64)
-        if given.size not in (1, channels):
+        if given.size != 1 and given.shape not in ((channels,), (1, channels)):
             raise Refused(f"`{linear.name}` adds more than a bias per channel")
         bias = np.broadcast_to(given.ravel(), (channels,))
     return weight, bias, axis

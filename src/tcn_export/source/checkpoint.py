@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tcn_export.errors import CheckpointError
 from tcn_export.files import write_bytes
-from tcn_export.graph import BATCH, LENGTH, Signature, TensorSpec
+from tcn_export.graph import BATCH, LENGTH, LONGEST, Signature, TensorSpec
 from tcn_export.models import build
 from tcn_export.source.base import Source, Task
 from tcn_export.source.safe_load import load_weights_only
@@ -115,9 +115,10 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
             f"{path} is not a checkpoint of tcn-export: its `format` is "
             f"{content.get('format')!r}, expected {FORMAT!r}. Train it with tcn-train."
         )
-    if content.get("schema") != SCHEMA:
+    schema = content.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
         raise CheckpointError(
-            f"{path} has the schema {content.get('schema')!r}; this version reads {SCHEMA}. "
+            f"{path} has the schema {schema!r}; this version reads {SCHEMA}. "
             "Use the version of tcn-export that wrote it, or train it again."
         )
     read = _Reader(path, content)
@@ -132,16 +133,25 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
         raise CheckpointError(
             f"`sample_rate_hz` in {path} is {rate}; expected a positive number."
         )
+    classes, training, config = (
+        read("classes", list),
+        read("training", dict),
+        read("config", dict),
+    )
+    if not all(isinstance(name, str) for name in classes):
+        raise CheckpointError(f"`classes` in {path} holds more than names. Expected text.")
+    for name, value in (("training", training), ("config", config)):
+        _check_plain(path, name, value)
     return Checkpoint(
         architecture=read("architecture", str),
-        config=read("config", dict),
+        config=config,
         state_dict=read("state_dict", dict),
         channels=shape("channels", int),
         length=shape("length", int),
         task=task,
-        classes=tuple(str(name) for name in read("classes", list)),
+        classes=tuple(classes),
         sample_rate_hz=rate,
-        training=read("training", dict),
+        training=training,
     )
 
 
@@ -166,6 +176,23 @@ class _Reader:
                 f"{kind.__name__ if isinstance(kind, type) else 'a number or nothing'}."
             )
         return value
+
+
+def _check_plain(path: Path, name: str, value: object) -> None:
+    """Raise `CheckpointError` unless ``value`` is what JSON can hold."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, entry in value.items():
+            _check_plain(path, f"{name}.{key}", entry)
+    elif isinstance(value, list):
+        for i, entry in enumerate(value):
+            _check_plain(path, f"{name}[{i}]", entry)
+    elif not isinstance(value, str | int | None) and not (
+        isinstance(value, float) and math.isfinite(value)
+    ):
+        raise CheckpointError(
+            f"`{name}` in {path} is a {type(value).__name__} that JSON cannot hold. Expected "
+            "text, finite numbers, lists and dictionaries. Train it again with tcn-train."
+        )
 
 
 def _rebuild(path: Path, checkpoint: Checkpoint) -> nn.Module:
@@ -199,8 +226,14 @@ def _check_state(path: Path, module: nn.Module, checkpoint: Checkpoint) -> None:
         )
     for name, want in expected.items():
         value = found[name]
-        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
-            raise CheckpointError(f"`{name}` in {path} is not a dense tensor.")
+        # A stride of 0 would make many weights of one: a small file that fills the memory.
+        if (
+            not isinstance(value, Tensor)
+            or value.layout != torch.strided
+            or value.is_meta
+            or not value.is_contiguous()
+        ):
+            raise CheckpointError(f"`{name}` in {path} is not a dense, contiguous tensor.")
         if value.shape != want.shape or value.dtype != want.dtype:
             raise CheckpointError(
                 f"`{name}` in {path} is {value.dtype} of the shape {tuple(value.shape)}; its "
@@ -212,6 +245,11 @@ def _check_state(path: Path, module: nn.Module, checkpoint: Checkpoint) -> None:
                 f"{bad} of {value.numel()} values of `{name}` in {path} are NaN or infinite: "
                 "the training diverged. Train again with a smaller learning rate."
             )
+    if not found["normalize.scale"].all():
+        raise CheckpointError(
+            f"`normalize.scale` in {path} holds zeros, which would blot channels out. "
+            "Expected one over the deviation of each channel. Train it again with tcn-train."
+        )
 
 
 def _check_sizes(path: Path, checkpoint: Checkpoint) -> None:
@@ -221,9 +259,9 @@ def _check_sizes(path: Path, checkpoint: Checkpoint) -> None:
             f"`input.channels` in {path} is {checkpoint.channels}, but the network takes "
             f"{channels} channels; they must be equal."
         )
-    if checkpoint.length < 1:
+    if not 1 <= checkpoint.length <= LONGEST:
         raise CheckpointError(
-            f"`input.length` in {path} is {checkpoint.length}; expected >= 1."
+            f"`input.length` in {path} is {checkpoint.length}; expected 1 to {LONGEST:,}."
         )
     if checkpoint.task == "classification" and len(checkpoint.classes) != outputs:
         raise CheckpointError(

@@ -30,12 +30,7 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
     """
     # torch.load falls back to a bare pickle for anything that is no zip archive; nothing that
     # a current PyTorch writes needs that.
-    if not _is_archive(raw):
-        raise CheckpointError(
-            f"{path} is not a PyTorch checkpoint, or was cut short: it is not a complete zip "
-            "archive. Expected a file written by tcn-train. If it comes from a PyTorch older "
-            "than 1.6, load and save it again with torch.save."
-        )
+    _check_members(path, raw)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they speak of what only a damaged file holds
@@ -59,6 +54,7 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
         IndexError,
         AssertionError,
         OverflowError,
+        MemoryError,
         zipfile.BadZipFile,
     ) as error:
         # What the reader raises on a forged or damaged archive is not documented; these are
@@ -75,8 +71,25 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
     return content
 
 
-def _is_archive(raw: bytes) -> bool:
+def _check_members(path: Path, raw: bytes) -> None:
+    """Look at the names and sizes in the archive before anything is unpacked."""
     try:
-        return zipfile.is_zipfile(io.BytesIO(raw))
-    except zipfile.BadZipFile:
-        return False
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise CheckpointError(
+            f"{path} is not a PyTorch checkpoint, or was cut short: it is not a complete zip "
+            "archive. Expected a file written by tcn-train. If it comes from a PyTorch older "
+            "than 1.6, load and save it again with torch.save."
+        ) from error
+    if any(member.filename.endswith("/constants.pkl") for member in members):
+        raise CheckpointError(
+            f"{path} is a TorchScript program, which holds code. Expected a checkpoint "
+            "written by tcn-train."
+        )
+    unpacked = sum(member.file_size for member in members)
+    if unpacked > len(raw):
+        raise CheckpointError(
+            f"{path} would unpack to {unpacked:,} bytes, more than the {len(raw):,} it has; "
+            "PyTorch never compresses. It is damaged or forged: train it again with tcn-train."
+        )

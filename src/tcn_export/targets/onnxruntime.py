@@ -19,6 +19,7 @@ from tcn_export.targets.base import (
     check_feeds,
     check_symbols_agree,
 )
+from tcn_export.targets.external_data import has_external_data
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -50,6 +51,7 @@ class OnnxRuntimeRunner:
     def __init__(self, model: bytes, signature: Signature, threads: int = 0) -> None:
         self.signature = signature
         options = _options(threads)
+        _check_self_contained(model)
         try:
             self._session = ort.InferenceSession(
                 model, options, providers=["CPUExecutionProvider"]
@@ -118,6 +120,18 @@ def optimized_model(artifact: Artifact) -> ir.Model:
                 f"ONNX Runtime {ort.__version__} cannot run the graph: {error}"
             ) from error
         return ir.load(path)
+
+
+def _check_self_contained(model: bytes) -> None:
+    try:
+        outside = has_external_data(model)
+    except ValueError as error:
+        raise BundleError(f"the model is no ONNX file: {error}. Export it again.") from error
+    if outside:
+        raise BundleError(
+            "the model points to weights in another file, which no hash covers. Save it with "
+            "its weights inside, or export it again."
+        )
 
 
 def _options(threads: int) -> Any:

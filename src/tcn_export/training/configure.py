@@ -61,6 +61,12 @@ def pose(dataset: Dataset, head: Head | None) -> Problem:
     assert windows is not None
     assert windows.y is not None
     _, channels, length = windows.x.shape
+    test = dataset.test
+    if test is not None and test.y is not None and test.y.shape[1:] != windows.y.shape[1:]:
+        raise DataError(
+            f"a training window of {dataset.name} has labels of the shape "
+            f"{windows.y.shape[1:]}, a test window {test.y.shape[1:]}; they must be equal."
+        )
     per_step = head == "every"
     expected = 2 if per_step or not windows.is_classification else 1
     if not windows.is_classification:

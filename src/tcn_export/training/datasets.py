@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from tcn_export.data import Dataset, Windows
 from tcn_export.errors import DataError, UsageError
-from tcn_export.npz import load_dataset
+from tcn_export.files import check_free
+from tcn_export.npz import load_dataset, save_dataset
 
 FORECAST_BLOCKS = 10
 """A series is cut into so many blocks of windows; validation takes whole blocks."""
@@ -30,7 +32,9 @@ def load_training_data(data: str, length: int | None, horizon: int | None) -> Da
     """
     path = Path(data)
     dataset = (
-        load_dataset(path) if path.suffix == ".npz" or path.exists() else load_archive(data)
+        load_dataset(path)
+        if path.suffix == ".npz" or os.path.exists(path)
+        else load_archive(data)
     )
     if (length is None) != (horizon is None):
         raise UsageError(
@@ -44,6 +48,30 @@ def load_training_data(data: str, length: int | None, horizon: int | None) -> Da
             "forecast of the signal itself give --length and --horizon."
         )
     return dataset
+
+
+def keep_windows(
+    dataset: Dataset, data: str, path: Path, overwrite: bool, resume: bool
+) -> None:
+    """Write the windows of a training for the export.
+
+    Args:
+        dataset: The windows.
+        data: What they were loaded from; never replaced.
+        path: The npz file.
+        overwrite: Replace an existing file.
+        resume: The run goes on; then a file that was written before it stopped stays.
+
+    Raises:
+        UsageError: The file is the one that the windows come from.
+        OutputError: It exists, or cannot be written.
+    """
+    if os.path.lexists(path) and os.path.exists(data) and path.samefile(data):
+        raise UsageError(f"{path} is the data itself. Name another file with --save-data.")
+    if resume and os.path.isfile(path):
+        return
+    check_free(path, overwrite)
+    save_dataset(path, dataset)
 
 
 def load_archive(name: str) -> Dataset:
@@ -94,6 +122,7 @@ def forecast_dataset(dataset: Dataset, length: int, horizon: int) -> Dataset:
         (),
         dataset.channel_names,
         dataset.sample_rate_hz,
+        dataset.is_whole,
     )
 
 
@@ -117,6 +146,8 @@ def _forecast_windows(series: NDArray[np.float32], length: int, horizon: int) ->
 
 def split_validation(windows: Windows, fraction: float, seed: int) -> tuple[Windows, Windows]:
     """Split training windows in two; no group is on both sides, classes keep their shares.
+
+    The share is the nearest that folds can give: a half, a third, a quarter ...
 
     Raises:
         DataError: Too few groups or windows to split.

@@ -19,15 +19,15 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from tcn_export.data import Windows
-from tcn_export.errors import ExportError, UsageError
+from tcn_export.errors import ExportError
 from tcn_export.progress import Progress, Silent
+from tcn_export.training.interrupted import is_main_process
 from tcn_export.training.loading import Batch, loader
 from tcn_export.training.watch import Watch
 
@@ -80,6 +80,7 @@ def fit(
     validation: Windows | None,
     options: FitOptions,
     folder: Path,
+    resume_from: Path | None,
     progress: Progress,
     tell: Callable[[str], None],
 ) -> Fitted:
@@ -91,17 +92,14 @@ def fit(
         validation: Chooses the best epoch and when to stop; None keeps the last epoch.
         options: How.
         folder: Keeps the state of the run until it is finished.
+        resume_from: The state of an interrupted run to go on from.
         progress: Told of every epoch.
         tell: Gets one line per epoch.
 
     Raises:
         ExportError: The loss is no longer finite.
-        UsageError: There is nothing to resume.
     """
-    last = folder / "last.ckpt"
-    if options.resume and not last.is_file():
-        raise UsageError(f"there is no interrupted run to resume: {last} does not exist.")
-    if getattr(rank_zero_only, "rank", 0):
+    if not is_main_process():
         progress = Silent()  # one process tells of the epochs, not all
     lightning.seed_everything(options.seed, verbose=False)
     learner = _Learner(build(), train, options)
@@ -138,7 +136,7 @@ def fit(
             learner,
             loader(train, options.batch, seed=options.seed),
             check,
-            last if options.resume else None,
+            resume_from,
         )
     best = torch.load(keeper.best_model_path, map_location="cpu", weights_only=True)
     learner.load_state_dict(best["state_dict"])
@@ -180,11 +178,11 @@ def predict(
 
 
 class _Learner(lightning.LightningModule):
+    """A network with its loss, its optimiser and, in a regression, the targets' scale."""
+
     weights: Tensor
     center: Tensor
     spread: Tensor
-
-    """A network with its loss, its optimiser and, in a regression, the targets' scale."""
 
     def __init__(self, module: nn.Module, train: Windows, options: FitOptions) -> None:
         super().__init__()

@@ -9,8 +9,7 @@ from typing import Any
 
 from tcn_export import machine
 from tcn_export.data import Dataset, Windows, check_labels
-from tcn_export.errors import OutputError
-from tcn_export.files import check_writable
+from tcn_export.files import check_free, check_writable
 from tcn_export.models import build, describe
 from tcn_export.progress import Progress
 from tcn_export.scores import ClassificationScores, classification_scores, mean_squared_error
@@ -18,6 +17,7 @@ from tcn_export.source.checkpoint import Checkpoint, save_checkpoint
 from tcn_export.training.configure import NetworkOptions, Problem, configure, pose
 from tcn_export.training.datasets import split_validation
 from tcn_export.training.fit import FitOptions, Fitted, fit, predict
+from tcn_export.training.interrupted import begin, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,7 @@ def train(
     Raises:
         ExportError: What its subclasses say.
     """
-    if out.exists() and not overwrite:
-        raise OutputError(
-            f"{out} already exists. Replace it with --overwrite, or choose another --out."
-        )
+    check_free(out, overwrite)
     check_writable(out.parent)
     problem = pose(dataset, network.head)
     for windows in filter(None, (dataset.train, dataset.test)):
@@ -95,8 +92,25 @@ def train(
         else (dataset.train, None)
     )
     folder = out.with_name(out.name + ".run")
+    asked = {
+        "architecture": architecture,
+        "config": config,
+        "data_sha256": dataset.train.digest(),
+        "validation": validation,
+        "options": _deciding(options),
+    }
+    if not options.resume:
+        begin(folder, asked)
+    resume_from = find(folder, asked) if options.resume else None
     fitted = fit(
-        lambda: build(architecture, config), learn, check, options, folder, progress, tell
+        lambda: build(architecture, config),
+        learn,
+        check,
+        options,
+        folder,
+        resume_from,
+        progress,
+        tell,
     )
     parts = {"test": dataset.test, "validation": check, "training": learn}
     scored_on, scored = next(
@@ -140,6 +154,13 @@ def _score_to_json(score: ClassificationScores | float) -> dict[str, Any]:
     return {"mse": score} if isinstance(score, float) else score.to_json()
 
 
+def _deciding(options: FitOptions) -> dict[str, Any]:
+    """The options that decide about the weights."""
+    chosen = asdict(options)
+    del chosen["resume"], chosen["devices"], chosen["nodes"]
+    return chosen
+
+
 def _record(
     dataset: Dataset,
     options: FitOptions,
@@ -150,14 +171,12 @@ def _record(
 ) -> dict[str, Any]:
     """How the network was trained; no times, so that the same run gives the same bytes."""
     assert dataset.train is not None
-    chosen = asdict(options)
-    del chosen["resume"], chosen["devices"], chosen["nodes"]
     return {
         "data": dataset.name,
         "data_sha256": dataset.train.digest(),
         "windows": len(dataset.train),
         "validation": validation,
-        "options": chosen,
+        "options": _deciding(options),
         "epochs": fitted.epochs,
         "best_epoch": fitted.best_epoch,
         "best_loss": fitted.best_loss,

@@ -1,0 +1,189 @@
+"""The manifest: what a bundle says about itself, and the form that it must have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from tcn_export import structure
+from tcn_export.graph import Signature, StatePair, TensorSpec
+from tcn_export.structure import NUMBER, Each
+from tcn_export.targets.base import Precision
+
+MANIFEST_FILE = "manifest.json"
+# Schema history. 1: 2026-11-23, first.
+SCHEMA = 1
+
+_DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int32", "int64"}
+_SPEC = {
+    "name": str,
+    "dtype": _DTYPES,
+    "shape": [(str, int)],
+    "time_axis": (None, int),
+}
+_STATE = {
+    "input": str,
+    "output": str,
+    "shape": [(str, int)],
+    "dtype": _DTYPES,
+    "in_place": bool,
+}
+_ROW = {
+    "feed": str,
+    "output": str,
+    "metric": str,
+    "value": (str, *NUMBER),
+    "relation": str,
+    "limit": (None, str, *NUMBER),
+    "status": {"pass", "fail", "waived", "recorded"},
+    "note": str,
+    "stage": {"artifact", "before int8"},
+}
+_FORM = {
+    "name": str,
+    "target": str,
+    "precision": set(get_args(Precision)),
+    "mode": str,
+    "hop": (None, int),
+    "model": str,
+    "task": {"classification", "regression"},
+    "inputs": [_SPEC],
+    "outputs": [_SPEC],
+    "states": [_STATE],
+    "receptive_field": (None, int),
+    "lookahead": (None, int),
+    "causal": (None, bool),
+    "sample_rate_hz": (None, *NUMBER),
+    "classes": [str],
+    "source": {"file": str, "kind": str, "sha256": str},
+    "tools": Each(str),
+    "host": {"cpu": str},
+    "rewrites": [
+        {
+            "name": str,
+            "modified": int,
+            "refusals": [{"node": str, "reason": str}],
+            "seconds": NUMBER,
+        }
+    ],
+    "quantization": (
+        None,
+        {
+            "calibration": str,
+            "windows": int,
+            "coverage": {
+                "integer_convolutions": int,
+                "convolutions": int,
+                "left_in_float": [str],
+            },
+        },
+    ),
+    "parity": {
+        "verdict": {"pass", "fail"},
+        "rows": [_ROW],
+        "max_drop": NUMBER,
+        "data": (None, {"name": str, "sha256": str, "windows": int, "labelled": bool}),
+    },
+    "latency": (
+        None,
+        {
+            "median_us": NUMBER,
+            "p90_us": NUMBER,
+            "p99_us": NUMBER,
+            "calls": int,
+            "threads": int,
+        },
+    ),
+    "verified": bool,
+    "waived": [str],
+    "files": Each(str),
+}
+_AS_THEY_ARE = _FORM.keys() - {
+    "inputs", "outputs", "states", "classes", "rewrites", "waived",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a bundle says about itself; see the section on bundles in README.
+
+    ``receptive_field``, ``lookahead`` and ``causal`` are None where the time axis was not
+    analysed.
+    """
+
+    name: str
+    target: str
+    precision: Precision
+    mode: str
+    model: str
+    task: str
+    signature: Signature
+    classes: tuple[str, ...]
+    sample_rate_hz: float | None
+    source: Mapping[str, Any]
+    tools: Mapping[str, str]
+    host: Mapping[str, Any]
+    rewrites: tuple[Mapping[str, Any], ...]
+    quantization: Mapping[str, Any] | None
+    parity: Mapping[str, Any]
+    latency: Mapping[str, Any] | None
+    verified: bool
+    waived: tuple[str, ...]
+    hop: int | None = None
+    receptive_field: int | None = None
+    lookahead: int | None = None
+    causal: bool | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``manifest.json``."""
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "target": self.target,
+            "precision": self.precision,
+            "mode": self.mode,
+            "hop": self.hop,
+            "model": self.model,
+            "task": self.task,
+            "inputs": [spec.to_json() for spec in self.signature.inputs],
+            "outputs": [spec.to_json() for spec in self.signature.outputs],
+            "states": [state.to_json() for state in self.signature.states],
+            "receptive_field": self.receptive_field,
+            "lookahead": self.lookahead,
+            "causal": self.causal,
+            "sample_rate_hz": self.sample_rate_hz,
+            "classes": list(self.classes),
+            "source": dict(self.source),
+            "tools": dict(self.tools),
+            "host": dict(self.host),
+            "rewrites": [dict(step) for step in self.rewrites],
+            "quantization": dict(self.quantization) if self.quantization else None,
+            "parity": dict(self.parity),
+            "latency": dict(self.latency) if self.latency else None,
+            "verified": self.verified,
+            "waived": list(self.waived),
+            "files": dict(self.files),
+        }
+
+    @classmethod
+    def from_json(cls, entries: object) -> Manifest:
+        """Read the content of ``manifest.json``.
+
+        Raises:
+            ValueError: A field is missing or of another kind; the message names it.
+        """
+        structure.check(entries, _FORM, "manifest")
+        assert isinstance(entries, dict)
+        return cls(
+            **{name: entries[name] for name in _AS_THEY_ARE},
+            signature=Signature(
+                tuple(TensorSpec.from_json(entry) for entry in entries["inputs"]),
+                tuple(TensorSpec.from_json(entry) for entry in entries["outputs"]),
+                tuple(StatePair.from_json(entry) for entry in entries["states"]),
+            ),
+            classes=tuple(entries["classes"]),
+            rewrites=tuple(entries["rewrites"]),
+            waived=tuple(entries["waived"]),
+        )
