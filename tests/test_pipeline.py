@@ -165,7 +165,35 @@ def test_int8_beyond_max_drop_fails_and_keeps_the_bundle(tiny_model, tiny_data, 
     ran = run(export_command, tiny_model, *options, "--max-drop", "0.01")
     assert ran.code == 3
     assert "PARITY LOST" in ran.stdout
-    assert load_bundle(tmp_path / "tiny-onnx-int8").manifest.verified is False
+    bundle = tmp_path / "tiny-onnx-int8"
+    assert load_bundle(bundle).manifest.verified is False
+    again = run(verify_command, bundle)
+    assert again.code == 3
+    assert "verdict of the export" in again.stdout
+
+
+def test_calibration_sees_training_windows_only_and_as_many_as_it_may(tiny_model, tmp_path):
+    data = dict(np.load(make_data(tmp_path / "d.npz", tiny_model, 60)))
+    options = ExportOptions(
+        precision="int8",
+        data=tmp_path / "d.npz",
+        max_drop=50,
+        out=tmp_path,
+        overwrite=True,
+        calibration_windows=24,
+    )
+
+    def exported():
+        np.savez(tmp_path / "d.npz", **data)
+        result = export(tiny_model, options)
+        assert result.bundle.manifest.quantization["windows"] == 24
+        return result.bundle.files["model.onnx"]
+
+    before = exported()
+    data["x_test"] = 50 * data["x_test"]
+    assert exported() == before
+    data["x_train"] = 50 * data["x_train"]
+    assert exported() != before
 
 
 def test_noise_is_for_timing_only(tiny_model, tmp_path):

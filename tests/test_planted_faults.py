@@ -65,6 +65,9 @@ def test_int8_export_catches(fault, tiny_model, tiny_data, tmp_path, monkeypatch
     ran = run(export_command, tiny_model, *options, "--data", tiny_data, "--out", tmp_path)
     assert ran.code == 3
     assert "PARITY LOST" in ran.stdout
+    again = run(verify_command, tmp_path / "tiny-onnx-int8", "--data", tiny_data, "--json")
+    assert again.code == 3, "what failed at its export is never verified later"
+    assert again.json["verified"] is False
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import subprocess
 import sys
 
@@ -88,6 +91,76 @@ def test_regressions_and_answers_per_step_verify_too(tmp_path, head):
         assert ran.code == 0, ran.stdout
         bundle = tmp_path / f"m-onnx-{precision}"
         assert run(verify_command, bundle, "--data", data).code == 0
+
+
+def forge_golden(bundle, **changes):
+    """Change arrays of the golden data and correct the hash."""
+    with np.load(bundle / "golden.npz") as archive:
+        arrays = dict(archive)
+    np.savez(bundle / "golden.npz", **(arrays | changes))
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    raw = (bundle / "golden.npz").read_bytes()
+    manifest["files"]["golden.npz"] = hashlib.sha256(raw).hexdigest()
+    path.write_text(json.dumps(manifest))
+
+
+def moved(answers, share):
+    """The same answers but for a share of them."""
+    changed = answers.copy()
+    changed[: int(np.ceil(share * len(answers)))] += 1
+    return changed % 4
+
+
+@pytest.mark.parametrize(("share", "code"), [(0.0, 0), (0.01, 3)])
+def test_float32_answers_stay_as_they_were(share, code, bundles, tiny_data, tmp_path):
+    bundle = shutil.copytree(bundles["float32"], tmp_path / "b")
+    answers = np.load(bundle / "golden.npz")["windows/answers"]
+    forge_golden(bundle, **{"windows/answers": moved(answers, share)})
+    assert run(verify_command, bundle, "--data", tiny_data).code == code
+
+
+@pytest.mark.parametrize(("share", "code"), [(0.0, 0), (0.05, 3)])
+def test_int8_without_labels_is_judged_again(share, code, tiny_model, tmp_path):
+    data = make_data(tmp_path / "d.npz", tiny_model, 200, y_train=None, y_test=None)
+    options = ["--target", "onnx", "--precision", "int8", "--data", data, "--out", tmp_path]
+    assert run(export_command, tiny_model, *options).code == 0
+    bundle = tmp_path / "tiny-onnx-int8"
+    answers = np.load(bundle / "golden.npz")["windows/answers"]
+    forge_golden(bundle, **{"windows/answers": moved(answers, share)})
+    assert run(verify_command, bundle, "--data", data).code == code
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (1.1, 3)])
+def test_errors_of_a_float32_regression_stay_as_they_were(factor, code, tmp_path):
+    config = TCNConfig(in_channels=2, outputs=3, widths=(6, 6), dilations=(1, 2))
+    model = make_checkpoint(tmp_path / "m.pt", config, task="regression", classes=())
+    data = make_data(tmp_path / "d.npz", model, 60)
+    with np.load(data) as archive:
+        arrays = dict(archive)
+    arrays["y_test"] = arrays["y_test"] + np.float32(1)
+    np.savez(data, **arrays)
+    options = ["--target", "onnx", "--data", data, "--out", tmp_path]
+    assert run(export_command, model, *options).code == 0
+    bundle = tmp_path / "m-onnx-float32"
+    errors = np.load(bundle / "golden.npz")["windows/squared_error"]
+    forge_golden(bundle, **{"windows/squared_error": factor * errors})
+    ran = run(verify_command, bundle, "--data", data, "--json")
+    assert ran.code == code
+    assert "rms_error_moved" in {row["metric"] for row in ran.json["rows"]}
+
+
+def test_bundle_without_outputs_or_feeds_is_not_verified(bundles, tmp_path):
+    bundle = shutil.copytree(bundles["float32"], tmp_path / "b")
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({**manifest, "outputs": []}))
+    assert run(verify_command, bundle).code == 3
+    path.write_text(json.dumps(manifest))
+    forge_golden(bundle, feeds=np.zeros((0, 2), "U6"))
+    ran = run(verify_command, bundle)
+    assert ran.code == 1
+    assert "golden.npz of" in ran.stderr
 
 
 BLOCKED = ("torch", "onnx", "onnx_ir", "onnxscript", "lightning", "aeon", "sklearn", "scipy")

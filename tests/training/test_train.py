@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from support import run
 from tcn_export.cli.train import main as train_command
 from tcn_export.data import Dataset, Windows
-from tcn_export.errors import ExportError, UsageError
+from tcn_export.errors import CheckpointError, DataError, ExportError, UsageError
 from tcn_export.npz import load_dataset
 from tcn_export.progress import Silent
 from tcn_export.source.checkpoint import load_source
 from tcn_export.training.configure import NetworkOptions
+from tcn_export.training.datasets import split_validation
 from tcn_export.training.fit import FitOptions, predict
 from tcn_export.training.run import train
 
@@ -105,6 +108,110 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(dataset, tmp_path, val
 def test_nothing_to_resume_is_an_error(dataset, tmp_path):
     with pytest.raises(UsageError, match="no interrupted run to resume"):
         fit(dataset, tmp_path / "m.pt", options=FitOptions(resume=True))
+
+
+@pytest.fixture
+def stopped(dataset, tmp_path):
+    """Where a run was interrupted in its second epoch."""
+    with pytest.raises(KeyboardInterrupt):
+        fit(dataset, tmp_path / "m.pt", progress=Interrupted(2))
+    return tmp_path / "m.pt"
+
+
+GO_ON = replace(FAST, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"network": NetworkOptions(widths=(12,), levels=2)}, "config was"),
+        ({"network": NetworkOptions(arch="resnet1d", widths=(8, 8))}, "architecture was tcn"),
+        ({"options": replace(GO_ON, epochs=9)}, "options was .*'epochs': 3"),
+        ({"options": replace(GO_ON, seed=9)}, "options was .*'seed': 0"),
+        ({"validation": 0.0}, r"validation was 0\.25, now 0\.0"),
+    ],
+)
+def test_only_the_run_that_was_interrupted_goes_on(changes, what, dataset, stopped):
+    with pytest.raises(UsageError, match=what):
+        fit(dataset, stopped, **{"options": GO_ON, **changes})
+    fit(dataset, stopped, options=GO_ON)  # its state is still there
+
+
+def test_run_on_other_windows_does_not_go_on(dataset, stopped):
+    other = replace(dataset, train=waves(seed=9))
+    with pytest.raises(UsageError, match="data sha256 was"):
+        fit(other, stopped, options=GO_ON)
+
+
+def test_damaged_state_of_a_run_is_an_error(dataset, stopped):
+    state = stopped.with_name("m.pt.run") / "last.ckpt"
+    state.write_bytes(state.read_bytes()[:-500])
+    with pytest.raises(CheckpointError, match="was cut short"):
+        fit(dataset, stopped, options=GO_ON)
+
+
+def test_fresh_run_drops_what_an_interrupted_one_left(dataset, stopped, tmp_path):
+    fit(dataset, stopped)
+    assert stopped.read_bytes() == fit(dataset, tmp_path / "other.pt").path.read_bytes()
+
+
+def test_validation_windows_are_neither_learnt_nor_normalised_by(tmp_path):
+    windows = waves(96)
+    windows.x[48:] += 1000  # two recordings that lie far apart
+    group = np.arange(96) // 48
+    dataset = Dataset("two", replace(windows, group=group), None, ("slow", "fast"))
+    source = load_source(fit(dataset, tmp_path / "m.pt", validation=0.5).path)
+    learn, check = split_validation(dataset.train, 0.5, FAST.seed)
+    np.testing.assert_allclose(source.center, learn.x.mean((0, 2)), rtol=1e-5)
+    assert abs(source.center[0] - check.x[:, 0].mean()) > 900
+    assert source.training["scored_on"] == "validation"
+    assert sum(c["support"] for c in source.training["classes"]) == len(check)
+
+
+def test_best_epoch_is_kept_and_patience_ends_the_run(tmp_path):
+    noise = np.random.default_rng(0)
+    windows = Windows(
+        noise.standard_normal((80, 2, 16)).astype(np.float32), noise.integers(0, 2, 80)
+    )
+    dataset = Dataset("noise", windows, None, ("a", "b"))  # nothing to learn but by heart
+    options = FitOptions(epochs=60, batch=16, patience=3, learning_rate=3e-2)
+    network = NetworkOptions(widths=(16,), levels=2, dropout=0.0)
+    result = fit(dataset, tmp_path / "m.pt", network, options)
+    assert result.epochs == result.best_epoch + options.patience < options.epochs
+    source = load_source(result.path)
+    _, check = split_validation(windows, 0.25, options.seed)
+    loss = functional.cross_entropy(
+        torch.from_numpy(predict(source.module, check.x)), torch.from_numpy(check.y)
+    )
+    assert float(loss) == pytest.approx(source.training["best_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (40,)])
+def test_test_labels_of_another_shape_are_refused_before_training(shape, tmp_path):
+    windows = waves()
+    targets = np.zeros((96, 2), np.float32)
+    test = Windows(waves(40).x, np.zeros(shape, np.float32))
+    dataset = Dataset("r", Windows(windows.x, targets), test)
+    with pytest.raises(DataError, match="they must be equal"):
+        fit(dataset, tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_windows_are_saved_over_nothing_that_is_the_users(overwrite, tmp_path):
+    data, windows = tmp_path / "data.npz", waves()
+    np.savez(data, x_train=windows.x, y_train=windows.y, mine=np.arange(3))
+    before = data.read_bytes()
+    out = ["--out", tmp_path / "m.pt", "--epochs", 1]
+    ran = run(train_command, data, *out, "--save-data", data, *overwrite)
+    assert ran.code == 2
+    assert "is the data itself" in ran.stderr
+    assert data.read_bytes() == before
+    (tmp_path / "kept.npz").write_text("mine")
+    if not overwrite:
+        ran = run(train_command, data, *out, "--save-data", tmp_path / "kept.npz")
+        assert ran.code == 1
+        assert "already exists" in ran.stderr
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".pt"] == []
 
 
 def test_divergence_is_an_error_and_writes_nothing(dataset, tmp_path):
