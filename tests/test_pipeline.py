@@ -224,6 +224,14 @@ def test_other_operator_sets_export_too(tiny_model, tmp_path, opset):
     assert onnx.load_model_from_string(raw).opset_import[0].version == opset
 
 
+def test_operator_set_that_cannot_be_reached_is_an_error(tmp_path):
+    config = TCNConfig(in_channels=2, outputs=2, widths=(4,), dilations=(1,))  # pads: Pad-18
+    model = make_checkpoint(tmp_path / "m.pt", config)
+    ran = run(export_command, model, "--target", "onnx", "--opset", 17, "--out", tmp_path)
+    assert ran.code == 1
+    assert "cannot be expressed in operator set 17: PyTorch's exporter stayed" in ran.stderr
+
+
 def test_inspect_tells_what_a_bundle_and_a_checkpoint_are(tiny_model, tmp_path):
     assert (
         run(export_command, tiny_model, "--target", "onnx", "--out", tmp_path, "-q").code == 0

@@ -57,7 +57,8 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
         A graph whose nodes are named after the PyTorch modules they come from.
 
     Raises:
-        UnsupportedModelError: PyTorch's exporter cannot trace the module.
+        UnsupportedModelError: PyTorch's exporter cannot trace the module, or cannot express it
+            in the operator set.
     """
     module = export_copy(source.module)
     signature = source.signature.with_length(length)
@@ -85,6 +86,11 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
             ) from error
     assert program is not None
     model = program.model
+    if model.opset_imports.get("") != opset:  # the converter only logs where it gives up
+        raise UnsupportedModelError(
+            f"{source.path} cannot be expressed in operator set {opset}: PyTorch's exporter "
+            f"stayed at {model.opset_imports.get('')}. Choose that with --opset."
+        )
     _canonicalize(model)
     _name_nodes(model.graph)
     common.ShapeInferencePass()(model)
@@ -185,13 +191,15 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks on itself and on torchvision from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

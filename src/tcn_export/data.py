@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.errors import DataError
+
+Array = NDArray[Any]
+
+BATCH_WINDOWS = 256
+"""Windows that are computed at once where there are many."""
 
 CALIBRATION_STRIDE = 5
 """Of a file with ``x`` alone every fifth window calibrates; the others are left for parity."""
@@ -114,6 +120,12 @@ class Dataset:
             )
         left = np.flatnonzero(np.arange(len(self.train)) % CALIBRATION_STRIDE != 0)
         return self.train.take(left) if len(left) else self.train
+
+
+def batches(x: Array) -> Iterator[Array]:
+    """Many windows, (windows, ...), `BATCH_WINDOWS` at a time."""
+    for start in range(0, len(x), BATCH_WINDOWS):
+        yield x[start : start + BATCH_WINDOWS]
 
 
 def check_labels(windows: Windows, classes: int, where: str) -> None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tcn_export.data import Array
 from tcn_export.graph import Signature
 from tcn_export.parity import tolerance
 from tcn_export.parity.feeds import Feed
@@ -23,7 +23,6 @@ from tcn_export.parity.metrics import agreement, largest, max_abs_error, sqnr_db
 from tcn_export.parity.statistics import Loss
 from tcn_export.targets.base import Precision, Runner
 
-Array = NDArray[Any]
 Status = Literal["pass", "fail", "waived", "recorded"]
 Relation = Literal["<=", ">=", "="]
 Stage = Literal["artifact", "before int8"]

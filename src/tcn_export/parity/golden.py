@@ -11,16 +11,15 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.archive import read_arrays
+from tcn_export.data import Array
 from tcn_export.errors import BundleError
 from tcn_export.parity.feeds import Feed
 
-Array = NDArray[Any]
 GOLDEN_FILE = "golden.npz"
 
 

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tcn_export.data import batches
 from tcn_export.graph import Signature
 from tcn_export.parity.golden import Reference
-
-BATCH_WINDOWS = 256
 
 
 class Oracle:
@@ -40,9 +39,9 @@ class Oracle:
     def batches(
         self, name: str, windows: NDArray[np.float32], both: bool
     ) -> Iterator[Reference]:
-        """Compute over many windows, `BATCH_WINDOWS` at a time; float64 only, or ``both``."""
-        for start in range(0, len(windows), BATCH_WINDOWS):
-            feeds = {name: windows[start : start + BATCH_WINDOWS]}
+        """Compute over many windows, batch by batch; in float64 only, or in ``both``."""
+        for batch in batches(windows):
+            feeds = {name: batch}
             single = self._run(self._single, feeds) if both else {}
             yield Reference(self._run(self._double, feeds), single)
 

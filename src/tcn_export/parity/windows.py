@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcn_export.data import Windows
+from tcn_export.data import Windows, batches
 from tcn_export.parity import metrics
 from tcn_export.parity.gate import Gate, Row, judge_error
 from tcn_export.parity.golden import Reference, WindowAnswers
@@ -19,7 +19,6 @@ from tcn_export.progress import Advance
 from tcn_export.targets.base import Runner
 
 FEED = "windows"
-BATCH_WINDOWS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +39,8 @@ class Comparison:
 def run_batches(
     runner: Runner, name: str, output: str, x: NDArray[np.float32], advance: Advance
 ) -> Iterator[NDArray[Any]]:
-    """The artifact's answer on many windows, `BATCH_WINDOWS` at a time."""
-    for start in range(0, len(x), BATCH_WINDOWS):
-        batch = x[start : start + BATCH_WINDOWS]
+    """The artifact's answer on many windows, batch by batch."""
+    for batch in batches(x):
         yield runner.run({name: batch})[output]
         advance(len(batch))
 

@@ -27,7 +27,7 @@ def parity_table(report: ParityReport, everything: bool = False) -> RenderableTy
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("feed", "output", "metric"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a narrow terminal must not cut names off
     for column in ("value", "limit"):
         table.add_column(column, justify="right")
     table.add_column("verdict")

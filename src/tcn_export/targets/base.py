@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tcn_export.data import Array
 from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Signature
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Precision = Literal["float32", "int8"]
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

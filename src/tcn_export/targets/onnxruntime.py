@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
+from tcn_export.data import Array
 from tcn_export.errors import BundleError, UnsupportedModelError
 from tcn_export.graph import Graph, Signature
 from tcn_export.targets.base import (
-    Array,
     Artifact,
     Precision,
     Runner,
