@@ -8,7 +8,7 @@ import pytest
 from support import run
 from tcn_export.bundle import bundle_path, check_vacant, load_bundle
 from tcn_export.cli.export import main as export_command
-from tcn_export.errors import BundleError, OutputError
+from tcn_export.errors import BundleError, OutputError, UsageError
 from tcn_export.manifest import Manifest
 
 
@@ -46,7 +46,7 @@ def test_bundle_holds_what_the_design_lists(written):
     assert entries["verified"] is True
     assert entries["inputs"][0]["shape"] == ["batch", 3, 24]
     assert [step["name"] for step in entries["rewrites"]] == [
-        "merge_pad", "crop_to_padding", "fold_batch_norm",
+        "merge_pad", "crop_to_padding", "fold_batch_norm", "split_mean",
     ]  # fmt: skip
     assert str(written.parent) not in json.dumps(entries)
 
@@ -113,6 +113,8 @@ def test_links_out_of_the_folder_are_not_followed(bundle, tmp_path):
         (lambda m: m.update(model=7), "`manifest.model` is 7, expected a str"),
         (lambda m: m.update(model="other.onnx"), "lists no hash for its model `other.onnx`"),
         (lambda m: m.update(precision="int4"), "'int4', expected one of float32, int8"),
+        (lambda m: m.update(mode="stream"), "'stream', expected one of window"),
+        (lambda m: m.update(sample_rate_hz=float("nan")), "holds NaN, which JSON does not"),
         (lambda m: m.update(verified="false"), "`manifest.verified` is 'false', expected a b"),
         (lambda m: m.update(verified=1), "`manifest.verified` is 1, expected a bool"),
         (lambda m: m.update(sample_rate_hz="x"), "sample_rate_hz` is 'x', expected a float"),
@@ -137,6 +139,9 @@ def test_what_is_no_bundle_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(BundleError, match="is not JSON"):
         load_bundle(tmp_path)
+    (tmp_path / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(BundleError, match="is not JSON"):
+        load_bundle(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
     with pytest.raises(BundleError, match="has the schema None"):
         load_bundle(tmp_path)
@@ -146,6 +151,12 @@ def test_target_of_a_newer_version_is_refused(bundle):
     edit(bundle, lambda m: m.update(target="dsp"))
     with pytest.raises(BundleError, match="the target 'dsp', which this version"):
         load_bundle(bundle).runner()
+
+
+@pytest.mark.parametrize("name", ["a" * 151, "line\nbreak", "bad\udcff"])
+def test_names_that_no_folder_can_have_are_refused(name, tmp_path):
+    with pytest.raises(UsageError, match="cannot be that of a folder"):
+        bundle_path(tmp_path, name, "onnx", "int8")
 
 
 def test_only_bundles_are_ever_replaced(tmp_path, bundle):

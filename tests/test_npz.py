@@ -113,6 +113,19 @@ def test_spread_takes_windows_from_end_to_end():
         ),
         ({"x_train": X, "fs_hz": -1.0}, "`fs_hz` in .* must be one positive number"),
         ({"x_train": X, "subject_train": np.array([1])}, "must be one per window"),
+        (
+            {"x_train": X, "y_train": np.array([0, 2**63], np.uint64)},
+            "label 9223372036854775808",
+        ),
+        (
+            {"x_train": X, "class_names": np.array(["a", "a"])},
+            "must hold different, printable",
+        ),
+        (
+            {"x_train": X, "class_names": np.array(["a", "\x1b[1m"])},
+            "must hold different, prin",
+        ),
+        ({"x_train": np.where(X == 5, 1e300, X.astype(float))}, "NaN or infinite"),
         ({"signal": X}, "holds no windows. Expected .*; found signal"),
     ],
 )
@@ -156,6 +169,13 @@ def test_damaged_archives_never_end_in_a_traceback(archive, tmp_path_factory, fl
     path.write_bytes(raw)
     with contextlib.suppress(DataError):
         load_dataset(path)
+
+
+def test_part_that_is_no_array_is_an_error(tmp_path):
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x_test.npy", b"hello")
+    with pytest.raises(DataError, match=r"x_test.* is no array"):
+        load_dataset(tmp_path / "data.npz")
 
 
 def test_array_larger_than_the_memory_is_an_error(tmp_path):

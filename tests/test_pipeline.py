@@ -246,6 +246,30 @@ def test_inspect_tells_what_a_bundle_and_a_checkpoint_are(tiny_model, tmp_path):
     assert run(inspect_command, Path("none.pt")).code == 1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"opset": 16},
+        {"length": -3},
+        {"length": 1.5},
+        {"length": 2_000_000},
+        {"calibration_windows": 0},
+        {"max_drop": -1},
+        {"max_drop": float("nan")},
+        {"max_drop": float("inf")},
+        {"seed": -1},
+    ],
+)
+def test_options_out_of_range_are_refused_by_the_library_too(changes):
+    with pytest.raises(UsageError, match="expected"):
+        ExportOptions(**changes)
+
+
+def test_paths_may_be_text(tiny_model, tmp_path):
+    result = export(str(tiny_model), ExportOptions(out=str(tmp_path)))
+    assert verify(str(result.bundle.path)).verified
+
+
 def test_options_that_contradict_each_other_are_refused_by_the_library_too():
     with pytest.raises(UsageError, match="int8 needs real windows"):
         ExportOptions(precision="int8")

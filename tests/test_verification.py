@@ -163,6 +163,32 @@ def test_bundle_without_outputs_or_feeds_is_not_verified(bundles, tmp_path):
     assert "golden.npz of" in ran.stderr
 
 
+def test_golden_data_that_does_not_belong_is_an_error(bundles, tiny_data, tmp_path):
+    path = bundles["float32"] / "golden.npz"
+    answers = np.load(path)["windows/answers"]
+    single = np.load(path)["normal/float32/logits"]
+    for changes, message in (
+        ({"windows/answers": answers[:-1]}, "keeps answers on other windows"),
+        ({"normal/float32/logits": single[:-1]}, "do not belong together"),
+        ({"normal/float32/logits": single.astype(np.float64)}, "do not belong together"),
+    ):
+        bundle = shutil.copytree(
+            bundles["float32"], tmp_path / str(len(changes) + id(changes))
+        )
+        forge_golden(bundle, **changes)
+        ran = run(verify_command, bundle, "--data", tiny_data)
+        assert (ran.code, message in ran.stderr) == (1, True), ran.stderr
+
+
+def test_manifest_with_another_shape_is_an_error(bundles, tmp_path):
+    bundle = shutil.copytree(bundles["float32"], tmp_path / "b")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["outputs"][0]["shape"] = ["batch", 5]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    ran = run(verify_command, bundle)
+    assert (ran.code, "It was altered" in ran.stderr) == (1, True)
+
+
 BLOCKED = ("torch", "onnx", "onnx_ir", "onnxscript", "lightning", "aeon", "sklearn", "scipy")
 WITHOUT = f"""
 import sys

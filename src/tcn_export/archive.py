@@ -31,7 +31,7 @@ def read_arrays(file: BinaryIO, without: str | None = None) -> dict[str, NDArray
     _check_magic(file)
     try:
         with np.load(file, allow_pickle=False) as archive:
-            return {
+            arrays = {
                 name: archive[name]
                 for name in archive.files
                 if without is None or not name.startswith(without)
@@ -55,6 +55,11 @@ def read_arrays(file: BinaryIO, without: str | None = None) -> dict[str, NDArray
         zlib.error,
     ) as error:
         raise ArchiveError(f"{type(error).__name__}: {error}") from error
+
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ArchiveError(f"its part {name} is no array")
+    return arrays
 
 
 def _check_magic(file: BinaryIO) -> None:

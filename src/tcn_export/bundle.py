@@ -13,11 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tcn_export.errors import BundleError, OutputError
+from tcn_export.errors import BundleError, OutputError, UsageError
 from tcn_export.files import write_folder
 from tcn_export.manifest import MANIFEST_FILE, SCHEMA, Manifest
 from tcn_export.targets import TARGETS, load_target
 from tcn_export.targets.base import Runner
+
+MOST_NAME_BYTES = 150
+"""Room for target, precision and a temporary sibling in the 255 bytes of a file name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,16 @@ class Bundle:
 
 
 def bundle_path(out: Path, name: str, target: str, precision: str) -> Path:
-    """Where the bundle of an export lies."""
+    """Where the bundle of an export lies.
+
+    Raises:
+        UsageError: The name cannot be one.
+    """
+    if not name.isprintable() or len(name.encode()) > MOST_NAME_BYTES:
+        raise UsageError(
+            f"the name {name[:40]!r} cannot be that of a folder: expected at most "
+            f"{MOST_NAME_BYTES} bytes of printable text. Choose one with --name."
+        )
     return out / f"{name}-{target}-{precision}"
 
 
@@ -112,13 +124,13 @@ def load_bundle(path: Path | str) -> Bundle:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        entries = json.loads((path / MANIFEST_FILE).read_bytes())
+        entries = json.loads((path / MANIFEST_FILE).read_bytes(), parse_constant=_no_number)
     except OSError as error:
         raise BundleError(
             f"{path} is not a bundle: its {MANIFEST_FILE} cannot be read ({error.strerror}). "
             "Give the directory that tcn-export wrote."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{path / MANIFEST_FILE} is not JSON: {error}. Export it again."
         ) from error
@@ -134,6 +146,10 @@ def _read_manifest(path: Path) -> Manifest:
         raise BundleError(
             f"{path / MANIFEST_FILE} is damaged: {error}. Export the model again."
         ) from error
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"it holds {name}, which JSON does not have")
 
 
 def _read_file(path: Path, name: str, digest: str) -> bytes:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from tcn_export.data import Windows
+from tcn_export.errors import DataError
 from tcn_export.graph import Signature
 from tcn_export.npz import load_dataset
 from tcn_export.options import NOISE, ExportOptions
@@ -57,6 +60,11 @@ def read_export_data(
     calibration = dataset.calibration if options.precision == "int8" else None
     for windows in filter(None, (calibration, dataset.parity)):
         check_fit(windows, signature, source.task, source.classes, str(options.data))
+        if np.ptp(windows.x) == 0:
+            raise DataError(
+                f"the windows of {options.data} hold {windows.x.flat[0]:g} and nothing else: "
+                "nothing can be calibrated or judged on them. Give recorded signals."
+            )
     return ExportData(dataset.name, calibration, dataset.parity, "real")
 
 

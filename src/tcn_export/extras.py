@@ -29,9 +29,9 @@ def require(extra: str, purpose: str) -> None:
     """
     missing = [name for name in EXTRAS[extra] if find_spec(name) is None]
     if missing:
-        packages = " and ".join(f"`{name}`" for name in missing)
+        packages = ", ".join(f"`{name}`" for name in missing)
         raise MissingExtraError(
-            f"{purpose} needs the Python package {packages}, which the extra `{extra}` brings "
+            f"{purpose} needs {packages}, which the extra `{extra}` brings "
             "and which is not installed here. Install it with: pip install "
             f"'tcn-export[{extra}]'"
         )

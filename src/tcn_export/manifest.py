@@ -44,7 +44,7 @@ _FORM = {
     "name": str,
     "target": str,
     "precision": set(get_args(Precision)),
-    "mode": str,
+    "mode": {"window"},
     "hop": (None, int),
     "model": str,
     "task": {"classification", "regression"},

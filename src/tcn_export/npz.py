@@ -21,6 +21,7 @@ from tcn_export.data import Dataset, Windows, check_labels
 from tcn_export.errors import DataError
 from tcn_export.files import write_bytes
 
+MOST_CLASSES = 100_000
 GROUP_ARRAYS = ("group", "subject", "record")
 
 
@@ -50,8 +51,8 @@ def load_dataset(path: Path) -> Dataset:
         path.stem,
         train,
         named["test"],
-        _names(arrays, "class_names"),
-        _names(arrays, "channel_names"),
+        _names(path, arrays, "class_names"),
+        _names(path, arrays, "channel_names"),
         _sample_rate(path, arrays),
         is_whole,
     )
@@ -133,14 +134,16 @@ def _windows(
         )
     if 0 in x.shape:
         raise DataError(f"`{name}` in {path} is empty: its shape is {x.shape}.")
-    decoded = x.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite values are told of below
+        decoded = x.astype(np.float32)
     if x.dtype.kind in "iu" and scale is not None:
         if len(scale) != x.shape[1]:
             raise DataError(
                 f"`x_scale` in {path} has {len(scale)} factors, but `{name}` has {x.shape[1]} "
                 "channels; they must be equal."
             )
-        decoded *= scale[None, :, None]
+        with np.errstate(over="ignore"):
+            decoded *= scale[None, :, None]
     _check_finite(path, name, decoded)
     y = _labels(path, "y" + suffix, arrays.get("y" + suffix), len(x))
     group = next((arrays[g + suffix] for g in GROUP_ARRAYS if g + suffix in arrays), None)
@@ -165,6 +168,11 @@ def _labels(
     if 0 in y.shape:
         raise DataError(f"`{name}` in {path} is empty: its shape is {y.shape}.")
     if y.dtype.kind in "iub":
+        if y.max() > MOST_CLASSES:
+            raise DataError(
+                f"`{name}` in {path} holds the label {y.max()}. Labels are class indices from "
+                "0 on: map yours to 0, 1, 2 ... first."
+            )
         labels = y.astype(np.int64)
         if labels.min() < 0:
             raise DataError(
@@ -210,8 +218,16 @@ def _check_agreement(path: Path, dataset: Dataset) -> None:
             check_labels(windows, len(dataset.class_names), f"the {name} part of {path}")
 
 
-def _names(arrays: dict[str, NDArray[Any]], name: str) -> tuple[str, ...]:
-    return tuple(str(n) for n in np.atleast_1d(arrays[name])) if name in arrays else ()
+def _names(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> tuple[str, ...]:
+    names = (
+        tuple(str(n) for n in np.atleast_1d(arrays[name]).ravel()) if name in arrays else ()
+    )
+    if len(set(names)) < len(names) or not all(n and n.isprintable() for n in names):
+        raise DataError(
+            f"`{name}` in {path} must hold different, printable names; found "
+            f"{', '.join(map(repr, names[:8]))}."
+        )
+    return names
 
 
 def _sample_rate(path: Path, arrays: dict[str, NDArray[Any]]) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +20,7 @@ NOISE = "noise"
 DYNAMIC = "dynamic"
 """Given as length: keep the length of the window symbolic."""
 
+OLDEST_OPSET, NEWEST_OPSET = 17, 24
 DEFAULT_OPSET = 20
 """The newest one whose QuantizeLinear every current ONNX Runtime has kernels for."""
 CALIBRATION_WINDOWS = 512
@@ -78,10 +81,21 @@ class ExportOptions:
                 f"{self.opset} was asked for: ONNX Runtime has no kernels for the "
                 "quantisation operators of newer ones. Leave --opset out."
             )
-        if self.name is not None and Path(self.name).name != self.name:
+        if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise UsageError(
-                f"the name {self.name!r} must not contain a path; use --out for that."
+                f"the name {self.name!r} must not contain a path or be empty; use --out for "
+                "folders."
             )
+        for number, low, high in (
+            ("opset", OLDEST_OPSET, NEWEST_OPSET),
+            ("calibration_windows", 1, math.inf),
+            ("max_drop", 0, sys.float_info.max),
+            ("seed", 0, 2**31 - 1),
+        ):
+            value = getattr(self, number)
+            if not low <= value <= high:
+                raise UsageError(f"{number} is {value}; expected {low} to {high:g}.")
+        object.__setattr__(self, "out", Path(self.out))
         if self.length not in (None, DYNAMIC) and not (
             isinstance(self.length, int) and 1 <= self.length <= LONGEST
         ):

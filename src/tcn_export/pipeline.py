@@ -173,7 +173,7 @@ def _manifest(
         classes=source.classes,
         sample_rate_hz=source.sample_rate_hz,
         source={
-            "file": source.path.name,
+            "file": source.path.name.encode(errors="replace").decode(),
             "kind": source.kind,
             "sha256": source.sha256,
             "architecture": source.architecture,

@@ -6,19 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tcn_export.bundle import Bundle
+from tcn_export.bundle import Bundle, load_bundle
 from tcn_export.errors import BundleError
 from tcn_export.npz import load_dataset
 from tcn_export.parity import windows as parity_windows
+from tcn_export.parity.feeds import Feed
 from tcn_export.parity.fit import check_class_names, check_fit
 from tcn_export.parity.gate import Baseline, Gate, ParityReport, Row
-from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
+from tcn_export.parity.golden import (
+    GOLDEN_FILE,
+    Golden,
+    WindowAnswers,
+    golden_from_bytes,
+)
 from tcn_export.progress import Progress, Silent
 from tcn_export.targets.base import Runner
 
 
 def verify(
-    bundle: Bundle,
+    bundle: Bundle | Path | str,
     data: Path | str | None = None,
     threads: int = 0,
     progress: Progress | None = None,
@@ -26,7 +32,7 @@ def verify(
     """Run a bundle's model on its golden inputs, and on windows where given, and judge it.
 
     Args:
-        bundle: What `load_bundle` read.
+        bundle: What `load_bundle` read, or its path.
         data: An npz file of windows. The windows of the export are judged window by window,
             from the eager answers that the bundle kept; on others only form and score are
             reported.
@@ -37,6 +43,7 @@ def verify(
         ExportError: The bundle or the data cannot be used.
     """
     progress = progress or Silent()
+    bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
     manifest = bundle.manifest
     golden = _golden(bundle)
     gate = Gate(
@@ -75,6 +82,7 @@ def _judge_data(
     judged_on = manifest.parity.get("data") or {}
     same = judged_on.get("sha256") == windows.digest()
     if actual.fault is None and same and golden.windows is not None:
+        _check_answers(bundle, golden.windows, actual)
         max_drop = float(manifest.parity["max_drop"])
         rows += parity_windows.judge_answers(
             gate, output, windows, actual, golden.windows, max_drop
@@ -84,13 +92,41 @@ def _judge_data(
     return rows
 
 
+def _check_answers(bundle: Bundle, kept: WindowAnswers, actual: WindowAnswers) -> None:
+    for one, other in (
+        (kept.answers, actual.answers),
+        (kept.squared_error, actual.squared_error),
+    ):
+        if (one is None) != (other is None) or (
+            one is not None and other is not None and one.shape != other.shape
+        ):
+            raise BundleError(
+                f"{GOLDEN_FILE} of {bundle.path} keeps answers on other windows than those of "
+                "the export. It was altered; export the model again."
+            )
+
+
 def _golden(bundle: Bundle) -> Golden:
     if GOLDEN_FILE not in bundle.files:
         raise BundleError(f"{bundle.path} lists no {GOLDEN_FILE}, so it cannot be verified.")
     golden = golden_from_bytes(bundle.files[GOLDEN_FILE])
     if not golden.feeds:
         raise BundleError(f"{GOLDEN_FILE} of {bundle.path} is empty. Export the model again.")
+    for feed in golden.feeds:
+        _check_shapes(bundle, golden, feed)
     return golden
+
+
+def _check_shapes(bundle: Bundle, golden: Golden, feed: Feed) -> None:
+    """Raise `BundleError` where golden data and signature disagree on an output's shape."""
+    reference = golden.references[feed.name].float64
+    for spec in bundle.manifest.signature.outputs:
+        if spec.name in reference and not spec.accepts(reference[spec.name].shape):
+            raise BundleError(
+                f"the manifest of {bundle.path} gives `{spec.name}` the shape {spec.shape}, "
+                f"but {GOLDEN_FILE} holds {reference[spec.name].shape}. It was altered; "
+                "export the model again."
+            )
 
 
 def _baseline(parity: Mapping[str, Any]) -> Baseline:

@@ -46,6 +46,7 @@ def test_any_batch_is_answered(runner, batch):
         (signal(1, 3, 25), r"the shape \(1, 3, 25\)"),
         (signal(3, TINY_LENGTH), r"the shape \(3, 24\)"),
         (signal(0, 3, TINY_LENGTH), r"the shape \(0, 3, 24\)"),
+        ({"signal": [[1.0]]}, "is a list; give a numpy array"),
     ],
 )
 def test_wrong_inputs_are_refused_with_both_sides_named(runner, feeds, message):

@@ -44,7 +44,12 @@ def test_split_is_seeded():
 
 def test_too_few_groups_are_an_error():
     with pytest.raises(DataError, match="Use --validation 0"):
-        split_validation(windows(group=np.arange(60) % 2), 0.2, seed=0)
+        split_validation(windows(group=np.zeros(60)), 0.2, seed=0)
+
+
+def test_fewer_groups_than_folds_give_one_of_them_to_validation():
+    train, check = split_validation(windows(group=np.arange(60) % 3), 0.2, seed=0)
+    assert (len(train), len(check)) == (40, 20)
 
 
 def test_archive_set_comes_with_its_official_split():

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
+import lightning
 import numpy as np
 import pytest
 import torch
@@ -11,38 +11,18 @@ from torch.nn import functional
 from support import run
 from tcn_export.cli.train import main as train_command
 from tcn_export.data import Dataset, Windows
-from tcn_export.errors import CheckpointError, DataError, ExportError, UsageError
+from tcn_export.errors import DataError, ExportError, OutputError
 from tcn_export.npz import load_dataset
-from tcn_export.progress import Silent
 from tcn_export.source.checkpoint import load_source
 from tcn_export.training.configure import NetworkOptions
 from tcn_export.training.datasets import split_validation
 from tcn_export.training.fit import FitOptions, predict
-from tcn_export.training.run import train
-
-SMALL = NetworkOptions(widths=(8,), levels=2)
-FAST = FitOptions(epochs=3, batch=16, patience=5)
-
-
-def waves(windows=96, seed=0):
-    """Two classes that differ in frequency, far from zero and in odd units."""
-    rng = np.random.default_rng(seed)
-    y = np.arange(windows) % 2
-    t = np.arange(32)
-    phase = rng.uniform(0, 6, (windows, 1, 1))
-    x = np.sin(phase + t * (0.3 + 0.5 * y[:, None, None])) * [[[3.0]], [[100.0]]][0] + 50
-    return Windows(np.concatenate([x, 2 * x], axis=1).astype(np.float32), y.astype(np.int64))
+from training.waves import FAST, fit, slow_and_fast, waves
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return Dataset("waves", waves(), waves(40, seed=1), ("slow", "fast"))
-
-
-def fit(dataset, path, network=SMALL, options=FAST, validation=0.25, progress=None):
-    return train(
-        dataset, network, options, validation, path, True, progress or Silent(), lambda _: None
-    )
+    return slow_and_fast()
 
 
 def test_network_learns_and_says_how_well(dataset, tmp_path):
@@ -69,90 +49,6 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(dataset, tmp_pat
     )
     assert one.path.read_bytes() == same.path.read_bytes()
     assert one.path.read_bytes() != other.path.read_bytes()
-
-
-class Interrupted(Silent):
-    """Presses Ctrl-C when so many epochs are done."""
-
-    def __init__(self, epochs):
-        self.left = epochs
-
-    def stage(self, *_):
-
-        def advance(units=1, /):
-            self.left -= units
-            if self.left == 0:
-                raise KeyboardInterrupt
-
-        return nullcontext(advance)
-
-
-@pytest.mark.parametrize("validation", [0.0, 0.25])
-def test_resumed_run_ends_where_an_uninterrupted_one_does(dataset, tmp_path, validation):
-    network = NetworkOptions(widths=(8,), levels=2, dropout=0.3)
-    options = FitOptions(epochs=4, batch=16, seed=1)
-    whole = fit(dataset, tmp_path / "whole.pt", network, options, validation)
-    path = tmp_path / "parts.pt"
-    with pytest.raises(KeyboardInterrupt, match="--resume"):
-        fit(dataset, path, network, options, validation, Interrupted(2))
-    assert not path.exists()
-    assert (tmp_path / "parts.pt.run" / "last.ckpt").is_file()
-    resumed = FitOptions(epochs=4, batch=16, seed=1, resume=True)
-    fit(dataset, path, network, resumed, validation)
-    one, other = (torch.load(p, weights_only=True)["state_dict"] for p in (whole.path, path))
-    for name, value in one.items():
-        assert torch.equal(value, other[name]), name
-    assert not (tmp_path / "parts.pt.run").exists()
-
-
-def test_nothing_to_resume_is_an_error(dataset, tmp_path):
-    with pytest.raises(UsageError, match="no interrupted run to resume"):
-        fit(dataset, tmp_path / "m.pt", options=FitOptions(resume=True))
-
-
-@pytest.fixture
-def stopped(dataset, tmp_path):
-    """Where a run was interrupted in its second epoch."""
-    with pytest.raises(KeyboardInterrupt):
-        fit(dataset, tmp_path / "m.pt", progress=Interrupted(2))
-    return tmp_path / "m.pt"
-
-
-GO_ON = replace(FAST, resume=True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"network": NetworkOptions(widths=(12,), levels=2)}, "config was"),
-        ({"network": NetworkOptions(arch="resnet1d", widths=(8, 8))}, "architecture was tcn"),
-        ({"options": replace(GO_ON, epochs=9)}, "options was .*'epochs': 3"),
-        ({"options": replace(GO_ON, seed=9)}, "options was .*'seed': 0"),
-        ({"validation": 0.0}, r"validation was 0\.25, now 0\.0"),
-    ],
-)
-def test_only_the_run_that_was_interrupted_goes_on(changes, what, dataset, stopped):
-    with pytest.raises(UsageError, match=what):
-        fit(dataset, stopped, **{"options": GO_ON, **changes})
-    fit(dataset, stopped, options=GO_ON)  # its state is still there
-
-
-def test_run_on_other_windows_does_not_go_on(dataset, stopped):
-    other = replace(dataset, train=waves(seed=9))
-    with pytest.raises(UsageError, match="data sha256 was"):
-        fit(other, stopped, options=GO_ON)
-
-
-def test_damaged_state_of_a_run_is_an_error(dataset, stopped):
-    state = stopped.with_name("m.pt.run") / "last.ckpt"
-    state.write_bytes(state.read_bytes()[:-500])
-    with pytest.raises(CheckpointError, match="was cut short"):
-        fit(dataset, stopped, options=GO_ON)
-
-
-def test_fresh_run_drops_what_an_interrupted_one_left(dataset, stopped, tmp_path):
-    fit(dataset, stopped)
-    assert stopped.read_bytes() == fit(dataset, tmp_path / "other.pt").path.read_bytes()
 
 
 def test_validation_windows_are_neither_learnt_nor_normalised_by(tmp_path):
@@ -220,6 +116,24 @@ def test_divergence_is_an_error_and_writes_nothing(dataset, tmp_path):
     with pytest.raises(ExportError, match="the training diverged in epoch 1"):
         fit(dataset, tmp_path / "m.pt", network, wild)
     assert not (tmp_path / "m.pt").exists()
+    with pytest.raises(ExportError, match="the training diverged"):
+        fit(dataset, tmp_path / "m.pt", options=replace(FAST, learning_rate=float("inf")))
+    assert not (tmp_path / "m.pt").exists()
+
+
+def test_blocks_are_as_many_as_dilations(dataset, tmp_path):
+    network = NetworkOptions(widths=(4,), dilations=(1, 7))
+    source = load_source(fit(dataset, tmp_path / "m.pt", network).path)
+    assert (source.config["widths"], source.config["dilations"]) == ([4, 4], [1, 7])
+
+
+def test_full_disk_is_an_error(dataset, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lightning.Trainer, "save_checkpoint", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        fit(dataset, tmp_path / "m.pt")
 
 
 def test_class_weights_help_the_rare_class(tmp_path):
@@ -294,6 +208,10 @@ def test_command_trains_a_set_of_the_archive_and_saves_its_windows(tmp_path):
         ),
         (["--horizon", "5"], "needs both --length (steps seen) and --horizon"),
         (["--head", "every"], "needs one per step"),
+        (["--widths", "4,8,16", "--levels", "2"], "names 3 blocks and --levels 2"),
+        (["--learning-rate", "nan"], "nan is not a finite number"),
+        (["--weight-decay", "inf"], "inf is not a finite number"),
+        (["--validation", "nan"], "nan is not a finite number"),
     ],
 )
 def test_wrong_options_are_told(options, message, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import math
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,7 +42,8 @@ class Choice(click.Choice[str]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
         """Find the choice that ``value`` means."""
-        word = self.spellings.get(str(value), str(value))
+        word = str(value).lower()
+        word = self.spellings.get(word, word)
         if word in self.choices:
             return word
         near = difflib.get_close_matches(word, [*self.choices, *self.spellings], n=1)
@@ -49,12 +52,28 @@ class Choice(click.Choice[str]):
         raise click.BadParameter(message, ctx, param)
 
 
+class Number(click.FloatRange):
+    """A number within a range; ``nan`` and ``inf`` are within none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read the option."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
     """Make a command: common options, and `ExportError` as message and exit code.
 
     The wrapped function gets ``as_json`` and ``verbosity`` beside its own options and returns
     the exit code.
     """
+    # Spinning threads cost more than they gain where the cores are shared; read by OpenMP when
+    # PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def decorate(function: CommandT) -> click.Command:
         @functools.wraps(function)
@@ -73,7 +92,7 @@ def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
         wrapped: Any = guarded
         for option in (
             click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
-            click.option("-v", "--verbose", count=True, help="Print every comparison."),
+            click.option("-v", "--verbose", count=True, help="Print more."),
             click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
             click.version_option(__version__),
         ):
@@ -124,6 +143,11 @@ class Screen:
         elif self.verbosity >= 0:
             for table in tables:
                 self.console.print(table())
+
+    def failure(self, line: str) -> None:
+        """Print under ``--quiet`` what must not go unsaid."""
+        if self.verbosity < 0 and not self.as_json:
+            click.echo(line, err=True)
 
     def error(self, error: ExportError) -> None:
         """Print an error; under ``--json`` also as JSON on stdout."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tcn_export.cli.common import Choice, Screen, command
+from tcn_export.cli.common import Choice, Number, Screen, command
 from tcn_export.errors import PARITY_FAILED
 
 
@@ -60,7 +61,7 @@ class Length(click.ParamType[int | str]):
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=1.0,
     show_default=True,
     metavar="POINTS",
@@ -76,7 +77,13 @@ class Length(click.ParamType[int | str]):
 )
 @click.option("--name", help="Name of the bundle.  [default: the model file's]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the stress signals.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of the stress signals.",
+)
 def main(screen: Screen, model: Path, **options: Any) -> int:
     """Export MODEL, a checkpoint of tcn-train, and prove that it computes the same."""
     from tcn_export.options import ExportOptions
@@ -86,12 +93,15 @@ def main(screen: Screen, model: Path, **options: Any) -> int:
     bundle, report = result.bundle, result.report
     from tcn_export.report import terminal
 
+    path = shlex.quote(str(bundle.path))
     screen.result(
         lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},
         lambda: terminal.bundle_table(bundle),
         lambda: "",
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
         lambda: terminal.verdict_line(report, str(bundle.path)),
-        lambda: f"\nNext:\n  tcn-verify {bundle.path}\n  tcn-inspect {bundle.path}",
+        lambda: f"\nNext:\n  tcn-verify {path}\n  tcn-inspect {path}",
     )
+    if report.verdict == "fail":
+        screen.failure(str(terminal.verdict_line(report, str(bundle.path))))
     return 0 if report.verdict == "pass" else PARITY_FAILED

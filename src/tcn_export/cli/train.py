@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tcn_export.cli.common import Choice, Screen, command
+from tcn_export.cli.common import Choice, Number, Screen, command
 
 if TYPE_CHECKING:
     from tcn_export.training.run import TrainingResult
@@ -89,7 +90,7 @@ _FIT = (
 )
 @click.option("--convolutions", type=click.IntRange(1, 2), help="Per block of a TCN.")
 @click.option("--norm", type=Choice(["batch", "weight", "none"]), help="Of a TCN.")
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True))
+@click.option("--dropout", type=Number(0, 1, max_open=True))
 @click.option(
     "--head",
     type=Choice(["last", "every", "mean"]),
@@ -109,12 +110,12 @@ _FIT = (
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option(
     "--learning-rate",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=3e-3,
     show_default=True,
     help="Peak of the one-cycle schedule.",
 )
-@click.option("--weight-decay", type=click.FloatRange(0), default=1e-2, show_default=True)
+@click.option("--weight-decay", type=Number(0), default=1e-2, show_default=True)
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
@@ -124,7 +125,7 @@ _FIT = (
 )
 @click.option(
     "--validation",
-    type=click.FloatRange(0, 0.5),
+    type=Number(0, 0.5),
     default=0.2,
     show_default=True,
     help="Share of the training windows kept for validation, as 1/n, by whole groups; 0 for "
@@ -212,5 +213,5 @@ def _show(screen: Screen, result: TrainingResult) -> None:
             f"{result.parameters:,} parameters, best epoch {result.best_epoch} of "
             f"{result.epochs}: {result.path}"
         ),
-        lambda: f"\nNext:\n  tcn-export {result.path} --target onnx",
+        lambda: f"\nNext:\n  tcn-export {shlex.quote(str(result.path))} --target onnx",
     )

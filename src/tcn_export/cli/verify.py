@@ -43,4 +43,6 @@ def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
         lambda: terminal.verdict_line(report, str(bundle)),
     )
+    if report.verdict == "fail":
+        screen.failure(str(terminal.verdict_line(report, str(bundle))))
     return 0 if report.verdict == "pass" else PARITY_FAILED

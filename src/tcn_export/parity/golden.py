@@ -99,11 +99,25 @@ def golden_from_bytes(raw: bytes) -> Golden:
             windows = WindowAnswers(answers=arrays["windows/answers"].astype(np.int64))
         elif "windows/squared_error" in arrays:
             windows = WindowAnswers(squared_error=arrays["windows/squared_error"])
-        return Golden(tuple(feeds), references, tuple(arrays["classes"].tolist()), windows)
+        for reference in references.values():
+            _check_pair(reference)
+        classes = tuple(map(str, arrays["classes"].tolist()))
+        return Golden(tuple(feeds), references, classes, windows)
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"{GOLDEN_FILE} is damaged: {error}. Export the model again."
         ) from error
+
+
+def _check_pair(reference: Reference) -> None:
+    """Raise `ValueError` unless both precisions hold the same outputs."""
+    kinds = [
+        {name: (value.shape, value.dtype) for name, value in values.items()}
+        for values in (reference.float64, reference.float32)
+    ]
+    wanted = {name: (shape, np.dtype(np.float32)) for name, (shape, _) in kinds[0].items()}
+    if kinds[1] != wanted or any(dtype != np.float64 for _, dtype in kinds[0].values()):
+        raise ValueError("its outputs in float64 and float32 do not belong together")
 
 
 def _part(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import tempfile
 from collections.abc import Iterator
@@ -70,7 +72,11 @@ def calibrate(
             # half of the integers behind a ReLU.
             extra_options={"symmetric": False},
         )
-        with progress.stage(f"Calibrating ({method})", len(windows)) as advance:
+        with (
+            progress.stage(f"Calibrating ({method})", len(windows)) as advance,
+            # The histogram calibrators print to stdout, where the result belongs.
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
             calibrator.collect_data(_Batches(name, windows, advance))
             table = calibrator.compute_data()
     return Ranges(table, method, len(windows))

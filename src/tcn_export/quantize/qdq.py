@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import TopologicalSortPass
 from onnxruntime.quantization import QDQQuantizer, QuantType
 
+from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Step
 from tcn_export.quantize.calibration import Ranges
 from tcn_export.quantize.dialects import Dialect
@@ -19,7 +20,11 @@ _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
 def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
-    """Quantise the operators of ``dialect``; inputs and outputs of the graph stay float32."""
+    """Quantise the operators of ``dialect``; inputs and outputs of the graph stay float32.
+
+    Raises:
+        DataError: The ranges are too large.
+    """
     start = time.perf_counter()
     proto = onnx.shape_inference.infer_shapes(ir.to_proto(graph.model), strict_mode=True)
     quantizer = QDQQuantizer(
@@ -39,6 +44,11 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
     logger.setLevel(logging.ERROR)  # the quantiser remarks on the root logger
     try:
         quantizer.quantize_model()
+    except AssertionError as error:  # the quantiser's own check of scales
+        raise DataError(
+            f"the calibration windows give ranges that no scale can hold ({error}). Their "
+            "values are too large; check their units."
+        ) from error
     finally:
         logger.setLevel(level)
     model = ir.from_proto(quantizer.model.model)

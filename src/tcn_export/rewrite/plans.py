@@ -6,6 +6,7 @@ from tcn_export.rewrite.base import Rewrite
 from tcn_export.rewrite.crop_to_padding import CropToPadding
 from tcn_export.rewrite.fold_batch_norm import FoldBatchNorm
 from tcn_export.rewrite.merge_pad import MergePad
+from tcn_export.rewrite.split_mean import SplitMean
 
 ONNX: tuple[Rewrite, ...] = (
     MergePad(),
@@ -13,6 +14,7 @@ ONNX: tuple[Rewrite, ...] = (
     CropToPadding(),
     # After the crop, which else stands between convolution and normalisation.
     FoldBatchNorm(),
+    SplitMean(),
 )
 
 PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX}

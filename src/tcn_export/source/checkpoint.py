@@ -109,7 +109,8 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
         if content and all(isinstance(v, Tensor) for v in content.values()):
             raise CheckpointError(
                 f"{path} is a bare state dict of {len(content)} tensors: it does not say "
-                "which network they belong to. Expected a checkpoint written by tcn-train."
+                "which network they belong to. Expected a checkpoint written by tcn-train; "
+                "networks of your own cannot be exported yet."
             )
         raise CheckpointError(
             f"{path} is not a checkpoint of tcn-export: its `format` is "
@@ -138,8 +139,12 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
         read("training", dict),
         read("config", dict),
     )
-    if not all(isinstance(name, str) for name in classes):
-        raise CheckpointError(f"`classes` in {path} holds more than names. Expected text.")
+    if not all(isinstance(name, str) and name.isprintable() for name in classes) or len(
+        set(classes)
+    ) < len(classes):
+        raise CheckpointError(
+            f"`classes` in {path} holds more than names. Expected different, printable names."
+        )
     for name, value in (("training", training), ("config", config)):
         _check_plain(path, name, value)
     return Checkpoint(

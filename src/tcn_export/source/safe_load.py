@@ -6,6 +6,7 @@ import io
 import pickle  # noqa: TID251 - for the name of the exception that torch.load raises
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             raise CheckpointError(
                 f"{path} holds a pickled module or other Python objects. Loading it could run "
-                "code, so it was not loaded. Save weights instead, with these two lines:\n"
-                + _TO_STATE_DICT
+                "code, so it was not loaded. Expected a checkpoint written by tcn-train; "
+                "networks of your own cannot be exported yet. These two lines keep the "
+                "weights "
+                "without the code:\n" + _TO_STATE_DICT
             ) from error
         raise CheckpointError(f"{path} is damaged: {error}") from error
     except (
@@ -76,7 +79,16 @@ def _check_members(path: Path, raw: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+            unpacked = sum(member.file_size for member in members)
+            damaged = archive.testzip() if unpacked <= len(raw) else None
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        ValueError,
+        OSError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         raise CheckpointError(
             f"{path} is not a PyTorch checkpoint, or was cut short: it is not a complete zip "
             "archive. Expected a file written by tcn-train. If it comes from a PyTorch older "
@@ -87,7 +99,11 @@ def _check_members(path: Path, raw: bytes) -> None:
             f"{path} is a TorchScript program, which holds code. Expected a checkpoint "
             "written by tcn-train."
         )
-    unpacked = sum(member.file_size for member in members)
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged: the checksum of its part {damaged} is wrong. Copy it again, "
+            "or train it again with tcn-train."
+        )
     if unpacked > len(raw):
         raise CheckpointError(
             f"{path} would unpack to {unpacked:,} bytes, more than the {len(raw):,} it has; "

@@ -71,6 +71,10 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
         )
     for name, spec in expected.items():
         array = feeds[name]
+        if not isinstance(array, np.ndarray):
+            raise DataError(
+                f"the input `{name}` is a {type(array).__name__}; give a numpy array."
+            )
         if array.dtype != np.dtype(spec.dtype):
             raise DataError(
                 f"the input `{name}` is {array.dtype}; the model takes {spec.dtype}."

@@ -106,7 +106,12 @@ def configure(problem: Problem, options: NetworkOptions) -> Config:
 def _tcn(problem: Problem, options: NetworkOptions) -> Config:
     _refuse(options, ())
     widths = options.widths or (32,)
-    levels = options.levels or (len(widths) if len(widths) > 1 else 5)
+    given = len(widths) if len(widths) > 1 else len(options.dilations or ()) or 5
+    levels = options.levels or given
+    if len(widths) > 1 and levels != len(widths):
+        raise UsageError(
+            f"--widths names {len(widths)} blocks and --levels {levels}; leave --levels out."
+        )
     widths = widths * levels if len(widths) == 1 else widths
     return TCNConfig(
         in_channels=problem.channels,

@@ -160,6 +160,8 @@ def split_validation(windows: Windows, fraction: float, seed: int) -> tuple[Wind
     )
 
     folds = max(2, round(1 / fraction))
+    if windows.group is not None:
+        folds = min(folds, max(2, len(np.unique(windows.group))))
     labels = windows.y if windows.is_classification and windows.y is not None else None
     if labels is not None and labels.ndim > 1:
         labels = None  # labels per step have no one class to stratify by

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from tcn_export.data import Windows
-from tcn_export.errors import ExportError
+from tcn_export.errors import ExportError, OutputError
 from tcn_export.progress import Progress, Silent
 from tcn_export.training.interrupted import is_main_process
 from tcn_export.training.loading import Batch, loader
@@ -165,6 +165,11 @@ def _run(
         trainer.fit(learner, train, validation, ckpt_path=resume_from, weights_only=True)
     except SystemExit as stop:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt("Go on with --resume.") from stop
+    except OSError as error:
+        raise OutputError(
+            f"the state of the run cannot be written: {error.strerror}. Make room, or name "
+            "another --out."
+        ) from error
 
 
 def predict(
@@ -248,7 +253,16 @@ class _Learner(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def finished(self) -> nn.Module:
-        """The network, answering in the units of its targets."""
+        """The network, answering in the units of its targets.
+
+        Raises:
+            ExportError: A weight is not finite.
+        """
+        if not all(bool(torch.isfinite(p).all()) for p in self.module.parameters()):
+            raise ExportError(
+                "the training diverged: weights are NaN or infinite. Train again with a "
+                "smaller --learning-rate."
+            )
         if not self.is_classification:
             head: Any = self.module.get_submodule("head")
             with torch.no_grad():
