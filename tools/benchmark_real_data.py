@@ -44,11 +44,13 @@ RUNS = {
     "hapt-tcn": Run(
         "hapt6",
         "--arch tcn --widths 48 --levels 4 --kernel 7 --convolutions 1 --head mean "
-        "--validation 0 --epochs 15",
+        "--learning-rate 1e-3 --validation 0 --epochs 25",
+        seeds=3,
     ),
     "hapt-resnet1d": Run(
         "hapt6",
         "--arch resnet1d --learning-rate 1e-3 --validation 0 --epochs 25",
+        seeds=3,
     ),
     "GunPoint": Run("GunPoint", f"{UCR} 150", seeds=3, max_drop=15),
     "TwoLeadECG": Run("TwoLeadECG", f"{UCR} 200", seeds=3),

@@ -108,8 +108,8 @@ def bundle_table(bundle: Bundle) -> RenderableType:
             f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
             f"({latency['threads']} thread, one window, {manifest.host['cpu']})",
         )
-    changes = [f"{step['name']} x{step['modified']}" for step in manifest.rewrites]
-    table.add_row("rewrites", ", ".join(changes))
+    changes = [f"{s['name']} x{s['modified']}" for s in manifest.rewrites if s["modified"]]
+    table.add_row("rewrites", ", ".join(changes) or "none")
     refused = [r for step in manifest.rewrites for r in step["refusals"]]
     for refusal in refused:
         table.add_row("", Text(f"left alone: {refusal['node']}: {refusal['reason']}", "dim"))
