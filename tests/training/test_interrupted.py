@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from tcn_export.data import Dataset, Windows
 from tcn_export.errors import CheckpointError, UsageError
 from tcn_export.progress import Silent
 from tcn_export.training.configure import NetworkOptions
@@ -57,6 +59,20 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(dataset, tmp_path, val
 def test_nothing_to_resume_is_an_error(dataset, tmp_path):
     with pytest.raises(UsageError, match="no interrupted run to resume"):
         fit(dataset, tmp_path / "m.pt", options=FitOptions(resume=True))
+
+
+def test_state_is_that_of_the_last_epoch_not_of_the_best(tmp_path):
+    noise = np.random.default_rng(0)
+    x = noise.standard_normal((80, 2, 16)).astype(np.float32)
+    nothing_to_learn = Dataset("noise", Windows(x, noise.integers(0, 2, 80)), None, ("a", "b"))
+    options = FitOptions(epochs=60, batch=16, patience=30, learning_rate=3e-2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(nothing_to_learn, tmp_path / "m.pt", options=options, progress=Interrupted(20))
+    best, last = (
+        torch.load(tmp_path / "m.pt.run" / f"{name}.ckpt", weights_only=True)["epoch"]
+        for name in ("best", "last")
+    )
+    assert best < last == 18  # epochs from 0; the 20th was interrupted before it was saved
 
 
 @pytest.fixture

@@ -27,10 +27,11 @@ from torch.utils.data import DataLoader
 from tcn_export.data import Windows
 from tcn_export.errors import ExportError, OutputError
 from tcn_export.progress import Progress, Silent
-from tcn_export.training.interrupted import is_main_process
+from tcn_export.training.interrupted import STATE, is_main_process
 from tcn_export.training.loading import Batch, loader
 from tcn_export.training.watch import Watch
 
+_LOSS = "validation_loss"
 ClassWeights = Literal["none", "sqrt", "balanced"]
 
 
@@ -104,16 +105,13 @@ def fit(
     lightning.seed_everything(options.seed, verbose=False)
     learner = _Learner(build(), train, options)
     learner.fit_input(train)
-    keeper = ModelCheckpoint(
-        dirpath=folder,
-        filename="best",
-        monitor="validation_loss" if validation is not None else None,
-        save_last=True,
-        enable_version_counter=False,
-    )
-    callbacks: list[Callback] = [keeper]
+    last = ModelCheckpoint(folder, STATE, enable_version_counter=False)
+    callbacks: list[Callback] = [last]
+    keeper = last
     if validation is not None:
-        callbacks.append(EarlyStopping("validation_loss", patience=options.patience))
+        keeper = ModelCheckpoint(folder, "best", _LOSS, enable_version_counter=False)
+        # Written before the last state, which holds what is known of the best.
+        callbacks = [keeper, last, EarlyStopping(_LOSS, patience=options.patience)]
     with _quiet(), progress.stage("Training, epochs", options.epochs) as advance:
         trainer = lightning.Trainer(
             max_epochs=options.epochs,
@@ -237,7 +235,7 @@ class _Learner(lightning.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """Note the loss of one batch."""
-        self.log("validation_loss", self.loss(batch), batch_size=len(batch[0]), sync_dist=True)
+        self.log(_LOSS, self.loss(batch), batch_size=len(batch[0]), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW under a one-cycle schedule."""

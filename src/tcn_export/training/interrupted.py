@@ -14,7 +14,8 @@ from tcn_export.errors import UsageError
 from tcn_export.files import write_bytes
 from tcn_export.source.safe_load import load_weights_only
 
-_STATE_FILE = "last.ckpt"  # Lightning's name
+STATE = "last"
+_STATE_FILE = f"{STATE}.ckpt"
 _ASKED_FILE = "run.json"
 
 
