@@ -71,13 +71,13 @@ def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
     The wrapped function gets ``as_json`` and ``verbosity`` beside its own options and returns
     the exit code.
     """
-    # Spinning threads cost more than they gain where the cores are shared; read by OpenMP when
-    # PyTorch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def decorate(function: CommandT) -> click.Command:
         @functools.wraps(function)
         def guarded(as_json: bool, verbose: int, quiet: bool, **options: Any) -> None:
+            # Threads that spin cost more than they gain where cores are shared. OpenMP reads
+            # this when PyTorch is imported.
+            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             screen = Screen(as_json, -1 if quiet else verbose)
             try:
                 code = function(screen, **options)

@@ -42,8 +42,7 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
                 f"{path} holds a pickled module or other Python objects. Loading it could run "
                 "code, so it was not loaded. Expected a checkpoint written by tcn-train; "
                 "networks of your own cannot be exported yet. These two lines keep the "
-                "weights "
-                "without the code:\n" + _TO_STATE_DICT
+                "weights without the code:\n" + _TO_STATE_DICT
             ) from error
         raise CheckpointError(f"{path} is damaged: {error}") from error
     except (
