@@ -6,7 +6,6 @@ import difflib
 import functools
 import json
 import math
-import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,9 +74,6 @@ def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
     def decorate(function: CommandT) -> click.Command:
         @functools.wraps(function)
         def guarded(as_json: bool, verbose: int, quiet: bool, **options: Any) -> None:
-            # Threads that spin cost more than they gain where cores are shared. OpenMP reads
-            # this when PyTorch is imported.
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
             screen = Screen(as_json, -1 if quiet else verbose)
             try:
                 code = function(screen, **options)
