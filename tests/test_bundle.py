@@ -51,6 +51,14 @@ def test_bundle_holds_what_the_design_lists(written):
     assert str(written.parent) not in json.dumps(entries)
 
 
+def test_fields_that_a_newer_version_adds_are_passed_over(bundle):
+    def add(entries):
+        entries["more"] = entries["inputs"][0]["unit"] = entries["outputs"][0]["unit"] = "g"
+
+    edit(bundle, add)
+    assert load_bundle(bundle).manifest.signature.inputs[0].name == "signal"
+
+
 def test_manifest_survives_its_json_form(written):
     loaded = load_bundle(written)
     assert Manifest.from_json(loaded.manifest.to_json()) == loaded.manifest
@@ -110,15 +118,24 @@ def test_links_out_of_the_folder_are_not_followed(bundle, tmp_path):
             r"shape\[0\]` is \[1\], expected an int",
         ),
         (lambda m: m["inputs"][0].update(dtype="foo"), "dtype` is 'foo', expected one of flo"),
-        (lambda m: m.update(model=7), "`manifest.model` is 7, expected a str"),
+        (lambda m: m.update(model=7), "`manifest.model` is 7, expected printable text"),
         (lambda m: m.update(model="other.onnx"), "lists no hash for its model `other.onnx`"),
-        (lambda m: m.update(precision="int4"), "'int4', expected one of float32, int8"),
-        (lambda m: m.update(mode="stream"), "'stream', expected one of window"),
+        (lambda m: m.update(precision="int4"), "the precision 'int4' and .* Use a newer one"),
+        (lambda m: m.update(inputs=[]), "`manifest.inputs` is empty"),
+        (lambda m: m["parity"].update(max_drop=10**400), "expected a finite number"),
+        (lambda m: m["parity"].update(max_drop=True), "is True, expected a finite number"),
+        (lambda m: m.update(classes=["\x1b[31mEVIL"]), "expected printable text"),
+        (lambda m: m["host"].update(cpu="\ud800"), "expected printable text"),
+        (lambda m: m["files"].update({"a\0b": "0"}), "expected a printable key"),
+        (lambda m: m.update(mode="stream"), "the mode 'stream', which this version"),
         (lambda m: m.update(sample_rate_hz=float("nan")), "holds NaN, which JSON does not"),
         (lambda m: m.update(verified="false"), "`manifest.verified` is 'false', expected a b"),
         (lambda m: m.update(verified=1), "`manifest.verified` is 1, expected a bool"),
-        (lambda m: m.update(sample_rate_hz="x"), "sample_rate_hz` is 'x', expected a float"),
-        (lambda m: m.update(sample_rate_hz=True), "sample_rate_hz` is True, expected a float"),
+        (lambda m: m.update(sample_rate_hz="x"), "sample_rate_hz` is 'x', expected a finite"),
+        (
+            lambda m: m.update(sample_rate_hz=True),
+            "sample_rate_hz` is True, expected a finite",
+        ),
         (lambda m: m.update(latency={"a": 1}), "`manifest.latency.median_us` is missing"),
         (lambda m: m.update(rewrites=[{"name": "x"}]), r"rewrites\[0\].modified` is missing"),
         (lambda m: m.update(source={}), "`manifest.source.file` is missing"),

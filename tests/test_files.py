@@ -80,6 +80,22 @@ def test_leftovers_of_dead_writers_are_removed_and_those_of_living_ones_are_not(
     }
 
 
+def test_link_stays_a_link_and_what_it_means_is_replaced(tmp_path):
+    files.write_folder(tmp_path / "real", {"a": b"1"}, replace=False)
+    (tmp_path / "link").symlink_to("real")
+    files.write_folder(tmp_path / "link", {"b": b"2"}, replace=True)
+    assert (tmp_path / "link").is_symlink()
+    assert content(tmp_path / "real") == {"b": b"2"}
+    assert {p.name for p in tmp_path.iterdir()} == {"link", "real"}
+
+
+def test_leftovers_of_names_with_brackets_are_removed(tmp_path):
+    (tmp_path / ".m[1].0000dead.tmp").mkdir()
+    (tmp_path / ".m[1].0000dead.tmp" / "x").touch()
+    files.write_folder(tmp_path / "m[1]", {"a": b"1"}, replace=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["m[1]"]
+
+
 def test_folder_that_came_meanwhile_is_kept(tmp_path):
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "precious.txt").write_text("mine")

@@ -171,6 +171,19 @@ def test_damaged_archives_never_end_in_a_traceback(archive, tmp_path_factory, fl
         load_dataset(path)
 
 
+@pytest.mark.parametrize(
+    "header",
+    [b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,", b"\0{}", b"(" * 300,
+     b"{'descr': ('<f4',), 'fortran_order': False, 'shape': (2,)}", b"{}"],
+)  # fmt: skip
+def test_damaged_headers_are_an_error(tmp_path, header):
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        size = len(header).to_bytes(2, "little")
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + size + header + bytes(64))
+    with pytest.raises(DataError, match=r"is not a readable \.npz archive"):
+        load_dataset(tmp_path / "data.npz")
+
+
 def test_part_that_is_no_array_is_an_error(tmp_path):
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("x_test.npy", b"hello")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
+import struct
+import tokenize
 import zipfile
 import zlib
 from typing import Any, BinaryIO
@@ -18,12 +21,12 @@ class ObjectArrayError(ArchiveError):
     """The archive holds Python objects."""
 
 
-def read_arrays(file: BinaryIO, without: str | None = None) -> dict[str, NDArray[Any]]:
+def read_arrays(file: BinaryIO, without_prefix: str | None = None) -> dict[str, NDArray[Any]]:
     """Read all arrays of an npz archive, by name.
 
     Args:
         file: The open archive.
-        without: Leave out the arrays whose name begins so.
+        without_prefix: Leave out the arrays whose name begins so.
 
     Raises:
         ArchiveError: It is no such archive, is damaged, or holds Python objects.
@@ -34,7 +37,7 @@ def read_arrays(file: BinaryIO, without: str | None = None) -> dict[str, NDArray
             arrays = {
                 name: archive[name]
                 for name in archive.files
-                if without is None or not name.startswith(without)
+                if without_prefix is None or not name.startswith(without_prefix)
             }
     except ValueError as error:
         if "Object arrays" in str(error):
@@ -51,6 +54,11 @@ def read_arrays(file: BinaryIO, without: str | None = None) -> dict[str, NDArray
         SyntaxError,
         RuntimeError,
         OverflowError,
+        AttributeError,
+        IndexError,
+        lzma.LZMAError,
+        struct.error,
+        tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:

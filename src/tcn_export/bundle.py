@@ -12,12 +12,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from tcn_export.errors import BundleError, OutputError, UsageError
 from tcn_export.files import write_folder
 from tcn_export.manifest import MANIFEST_FILE, SCHEMA, Manifest
 from tcn_export.targets import TARGETS, load_target
-from tcn_export.targets.base import Runner
+from tcn_export.targets.base import Mode, Precision, Runner
 
 MOST_NAME_BYTES = 150
 """Room for target, precision and a temporary sibling in the 255 bytes of a file name."""
@@ -141,11 +142,17 @@ def _read_manifest(path: Path) -> Manifest:
             "Use the version of tcn-export that wrote it, or export the model again."
         )
     try:
-        return Manifest.from_json(entries)
+        manifest = Manifest.from_json(entries)
     except ValueError as error:
         raise BundleError(
             f"{path / MANIFEST_FILE} is damaged: {error}. Export the model again."
         ) from error
+    if manifest.precision not in get_args(Precision) or manifest.mode not in get_args(Mode):
+        raise BundleError(
+            f"{path} is of the precision {manifest.precision!r} and the mode "
+            f"{manifest.mode!r}, which this version of tcn-export cannot run. Use a newer one."
+        )
+    return manifest
 
 
 def _no_number(name: str) -> float:

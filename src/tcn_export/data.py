@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,6 +126,12 @@ def batches(x: Array) -> Iterator[Array]:
     """Many windows, (windows, ...), `BATCH_WINDOWS` at a time."""
     for start in range(0, len(x), BATCH_WINDOWS):
         yield x[start : start + BATCH_WINDOWS]
+
+
+def are_names(names: Sequence[object]) -> bool:
+    """Whether all are different, printable and not empty: a report can tell them apart."""
+    texts = [name for name in names if isinstance(name, str) and name and name.isprintable()]
+    return len(set(texts)) == len(names)
 
 
 def check_labels(windows: Windows, classes: int, where: str) -> None:

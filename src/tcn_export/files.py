@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import os
 import re
 import secrets
@@ -57,6 +58,7 @@ def write_folder(path: Path, files: dict[str, bytes], replace: bool) -> None:
     Raises:
         OutputError: The folder cannot be written, or there is one that may not be replaced.
     """
+    path = path.resolve()  # behind a link lies what is replaced
     temporary = _sibling(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ def _write_synced(path: Path, content: bytes) -> None:
 def _replace(temporary: Path, path: Path) -> None:
     if _exchange(temporary, path):
         return
-    aside = _sibling(path)
+    aside = _sibling(path).with_suffix(".old")  # no leftover: it may be needed back
     path.rename(aside)
     try:
         temporary.rename(path)
@@ -148,7 +150,9 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove what exports that were killed left beside ``path``."""
-    for candidate in path.parent.glob(f".{path.name}.*.tmp") if fcntl is not None else ():
+    for candidate in (
+        path.parent.glob(f".{glob.escape(path.name)}.*.tmp") if fcntl is not None else ()
+    ):
         if _TEMPORARY.fullmatch(candidate.name.removeprefix(f".{path.name}")):
             with contextlib.suppress(OSError):
                 if _is_abandoned(candidate):

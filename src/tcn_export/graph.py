@@ -54,7 +54,8 @@ class TensorSpec:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
         """Read an entry of a manifest whose form was checked."""
-        return cls(**{**entry, "shape": tuple(entry["shape"])})
+        shape = tuple(entry["shape"])
+        return cls(entry["name"], entry["dtype"], shape, entry["time_axis"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,13 @@ class StatePair:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> StatePair:
         """Read an entry of a manifest whose form was checked."""
-        return cls(**{**entry, "shape": tuple(entry["shape"])})
+        return cls(
+            entry["input"],
+            entry["output"],
+            tuple(entry["shape"]),
+            entry["dtype"],
+            entry["in_place"],
+        )
 
 
 @dataclass(frozen=True, slots=True)

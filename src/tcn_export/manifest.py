@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
-from tcn_export.structure import NUMBER, Each
+from tcn_export.structure import NUMBER, TEXT, Each
 from tcn_export.targets.base import Precision
 
 MANIFEST_FILE = "manifest.json"
@@ -17,36 +17,36 @@ SCHEMA = 1
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int32", "int64"}
 _SPEC = {
-    "name": str,
+    "name": TEXT,
     "dtype": _DTYPES,
-    "shape": [(str, int)],
+    "shape": [(TEXT, int)],
     "time_axis": (None, int),
 }
 _STATE = {
-    "input": str,
-    "output": str,
-    "shape": [(str, int)],
+    "input": TEXT,
+    "output": TEXT,
+    "shape": [(TEXT, int)],
     "dtype": _DTYPES,
     "in_place": bool,
 }
 _ROW = {
-    "feed": str,
-    "output": str,
-    "metric": str,
-    "value": (str, *NUMBER),
-    "relation": str,
-    "limit": (None, str, *NUMBER),
+    "feed": TEXT,
+    "output": TEXT,
+    "metric": TEXT,
+    "value": (TEXT, NUMBER),
+    "relation": TEXT,
+    "limit": (None, TEXT, NUMBER),
     "status": {"pass", "fail", "waived", "recorded"},
-    "note": str,
+    "note": TEXT,
     "stage": {"artifact", "before int8"},
 }
 _FORM = {
-    "name": str,
-    "target": str,
-    "precision": set(get_args(Precision)),
-    "mode": {"window"},
+    "name": TEXT,
+    "target": TEXT,
+    "precision": TEXT,
+    "mode": TEXT,
     "hop": (None, int),
-    "model": str,
+    "model": TEXT,
     "task": {"classification", "regression"},
     "inputs": [_SPEC],
     "outputs": [_SPEC],
@@ -54,28 +54,28 @@ _FORM = {
     "receptive_field": (None, int),
     "lookahead": (None, int),
     "causal": (None, bool),
-    "sample_rate_hz": (None, *NUMBER),
-    "classes": [str],
-    "source": {"file": str, "kind": str, "sha256": str},
-    "tools": Each(str),
-    "host": {"cpu": str},
+    "sample_rate_hz": (None, NUMBER),
+    "classes": [TEXT],
+    "source": {"file": TEXT, "kind": TEXT, "sha256": TEXT},
+    "tools": Each(TEXT),
+    "host": {"cpu": TEXT},
     "rewrites": [
         {
-            "name": str,
+            "name": TEXT,
             "modified": int,
-            "refusals": [{"node": str, "reason": str}],
+            "refusals": [{"node": TEXT, "reason": TEXT}],
             "seconds": NUMBER,
         }
     ],
     "quantization": (
         None,
         {
-            "calibration": str,
+            "calibration": TEXT,
             "windows": int,
             "coverage": {
                 "integer_convolutions": int,
                 "convolutions": int,
-                "left_in_float": [str],
+                "left_in_float": [TEXT],
             },
         },
     ),
@@ -83,7 +83,7 @@ _FORM = {
         "verdict": {"pass", "fail"},
         "rows": [_ROW],
         "max_drop": NUMBER,
-        "data": (None, {"name": str, "sha256": str, "windows": int, "labelled": bool}),
+        "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
     },
     "latency": (
         None,
@@ -96,8 +96,8 @@ _FORM = {
         },
     ),
     "verified": bool,
-    "waived": [str],
-    "files": Each(str),
+    "waived": [TEXT],
+    "files": Each(TEXT),
 }
 _AS_THEY_ARE = _FORM.keys() - {
     "inputs", "outputs", "states", "classes", "rewrites", "waived",
@@ -176,6 +176,9 @@ class Manifest:
         """
         structure.check(entries, _FORM, "manifest")
         assert isinstance(entries, dict)
+        for side in ("inputs", "outputs"):
+            if not entries[side]:
+                raise ValueError(f"`manifest.{side}` is empty")
         return cls(
             **{name: entries[name] for name in _AS_THEY_ARE},
             signature=Signature(

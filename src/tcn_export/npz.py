@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.archive import ArchiveError, ObjectArrayError, read_arrays
-from tcn_export.data import Dataset, Windows, check_labels
+from tcn_export.data import Dataset, Windows, are_names, check_labels
 from tcn_export.errors import DataError
 from tcn_export.files import write_bytes
 
@@ -91,7 +91,7 @@ def save_dataset(path: Path, dataset: Dataset) -> None:
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
-            return read_arrays(file, without="x_val")
+            return read_arrays(file, without_prefix="x_val")
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist. Expected an .npz file of windows.") from error
     except OSError as error:
@@ -222,7 +222,7 @@ def _names(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> tuple[str,
     names = (
         tuple(str(n) for n in np.atleast_1d(arrays[name]).ravel()) if name in arrays else ()
     )
-    if len(set(names)) < len(names) or not all(n and n.isprintable() for n in names):
+    if not are_names(names):
         raise DataError(
             f"`{name}` in {path} must hold different, printable names; found "
             f"{', '.join(map(repr, names[:8]))}."

@@ -173,7 +173,7 @@ def _manifest(
         classes=source.classes,
         sample_rate_hz=source.sample_rate_hz,
         source={
-            "file": source.path.name.encode(errors="replace").decode(),
+            "file": "".join(c if c.isprintable() else "?" for c in source.path.name),
             "kind": source.kind,
             "sha256": source.sha256,
             "architecture": source.architecture,

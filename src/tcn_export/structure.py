@@ -1,23 +1,42 @@
 """Does parsed JSON have the form that it must have? Where it has not, say where and how.
 
-A form is a type; None; a set of words, one of which it must be; ``[form]`` for a list; ``{key:
-form}`` for an object with at least these keys; `Each` for an object with any keys; or a tuple
-of forms, one of which must fit.
+A form is a type; None; a `Kind`; a set of words, one of which it must be; ``[form]`` for a
+list; ``{key: form}`` for an object with at least these keys; `Each` for an object with any
+keys; or a tuple of forms, one of which must fit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 Form = Any
-NUMBER = (int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Values that pass a test; ``name`` says in the message what was expected."""
+
+    name: str
+    holds: Callable[[object], bool]
+
+
+def _is_finite(value: object) -> bool:
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+NUMBER = Kind("a finite number", lambda v: _is_finite(v) and not isinstance(v, bool))
+TEXT = Kind("printable text", lambda v: isinstance(v, str) and v.isprintable())
 
 
 @dataclass(frozen=True, slots=True)
 class Each:
-    """An object whose every value has one form, under any keys."""
+    """An object whose every value has one form, under any printable keys."""
 
     form: Form
 
@@ -39,8 +58,12 @@ def check(value: object, form: Form, where: str) -> None:
     elif isinstance(form, dict | Each):
         _expect(isinstance(value, dict), value, "an object", where)
         entries = value if isinstance(value, dict) else {}
+        for key in entries:
+            _expect(TEXT.holds(key), key, "a printable key", where)
         wanted = dict.fromkeys(entries, form.form) if isinstance(form, Each) else form
         _check_entries(entries, wanted, where)
+    elif isinstance(form, Kind):
+        _expect(form.holds(value), value, form.name, where)
     elif isinstance(form, set):
         words = ", ".join(sorted(form))
         _expect(isinstance(value, str) and value in form, value, f"one of {words}", where)

@@ -73,6 +73,8 @@ def silence(entries):
     entries["state_dict"]["normalize.scale"][1] = 0
 
 
+LOOP: list = []
+LOOP.append(LOOP)
 WEIGHT = "blocks.1.body.conv1.weight"
 
 
@@ -109,8 +111,13 @@ WEIGHT = "blocks.1.body.conv1.weight"
             edit("training", {"loss": float("inf")}),
             "`training.loss` in .* is a float that JSON",
         ),
+        (lambda m: m["training"].update(loop=LOOP), "is nested more than 20 deep"),
+        (edit("sample_rate_hz", 10**400), "`sample_rate_hz` in .* is 1000"),
         (edit("training", {3: 1}), "`training` in .* is a dict that JSON cannot hold"),
-        (edit("classes", ["a", "b", "c", 4]), "`classes` in .* holds more than names"),
+        (
+            edit("classes", ["a", "b", "c", 4]),
+            "`classes` in .* must hold different, printable names",
+        ),
         (edit("classes", ["a"]), "names 1 classes, but the network has 4 outputs"),
         (drop(WEIGHT, "state_dict"), f"1 missing \\({WEIGHT}\\)"),
         (edit("more", torch.zeros(1), "state_dict"), r"1 not expected \(more\)"),
@@ -177,6 +184,15 @@ def test_missing_file_and_folder_are_refused(tmp_path):
         load_source(tmp_path / "none.pt")
     with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
         load_source(tmp_path)
+
+
+def test_parameters_in_place_of_buffers_are_their_values(tmp_path):
+    path = make_checkpoint(tmp_path / "model.pt")
+    entries = content(path)
+    state = entries["state_dict"]
+    state["normalize.mean"] = nn.Parameter(state["normalize.mean"])
+    torch.save(entries, path)
+    assert load_source(path).center.shape == (3,)
 
 
 def test_programs_and_packed_archives_are_told_apart(tmp_path):

@@ -13,7 +13,7 @@ from tcn_export.capture import capture
 from tcn_export.errors import BundleError, DataError
 from tcn_export.graph import Signature, TensorSpec
 from tcn_export.targets.base import check_feeds, check_symbols_agree
-from tcn_export.targets.external_data import has_external_data
+from tcn_export.targets.external_data import _message_has, has_external_data
 from tcn_export.targets.onnxruntime import OnnxRuntimeRunner, build
 
 
@@ -116,6 +116,25 @@ def hidden(place):
 )
 def test_weights_outside_the_model_are_found_wherever_they_hide(place):
     assert has_external_data(hidden(place))
+
+
+def test_fields_with_a_number_cut_off_by_readers_are_an_error():
+    tensor = bytes([0x80 | (14 << 3), 0x80, 0x80, 0x80, 0x10, 1])  # 14, one bit beyond 32
+    graph = bytes([(5 << 3) | 2, len(tensor)]) + tensor
+    with pytest.raises(ValueError, match="field number out of range"):
+        has_external_data(bytes([(7 << 3) | 2, len(graph)]) + graph)
+
+
+def test_messages_nested_without_end_are_an_error():
+    model = b""
+    for depth in range(500):  # graph, node, attribute, graph, ...
+        number = (5, 1, 6)[depth % 3]
+        size, length = b"", len(model)
+        while length >= 0x80:
+            size, length = size + bytes([0x80 | (length & 0x7F)]), length >> 7
+        model = bytes([(number << 3) | 2]) + size + bytes([length]) + model
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        _message_has(memoryview(model), "Graph", 0)
 
 
 @given(raw=st.binary(max_size=200))

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from tcn_export.data import Dataset, Windows
-from tcn_export.errors import CheckpointError, UsageError
+from tcn_export.errors import CheckpointError, OutputError, UsageError
 from tcn_export.progress import Silent
+from tcn_export.training import run
 from tcn_export.training.configure import NetworkOptions
 from tcn_export.training.fit import FitOptions
 from training.waves import FAST, fit, slow_and_fast, waves
@@ -106,6 +107,24 @@ def test_run_on_other_windows_does_not_go_on(dataset, stopped):
     other = replace(dataset, train=waves(seed=9))
     with pytest.raises(UsageError, match="data sha256 was"):
         fit(other, stopped, options=GO_ON)
+
+
+def test_moved_run_does_not_go_on(dataset, stopped, tmp_path):
+    (tmp_path / "m.pt.run").rename(tmp_path / "other.pt.run")
+    with pytest.raises(UsageError, match="folder was"):
+        fit(dataset, tmp_path / "other.pt", options=GO_ON)
+
+
+def test_run_whose_checkpoint_cannot_be_written_is_kept(dataset, tmp_path, monkeypatch):
+    def full(path, _):
+        raise OutputError(f"{path} cannot be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_checkpoint", full)
+        with pytest.raises(OutputError):
+            fit(dataset, tmp_path / "m.pt")
+    fit(dataset, tmp_path / "m.pt", options=GO_ON)
+    assert not (tmp_path / "m.pt.run").exists()
 
 
 def test_damaged_state_of_a_run_is_an_error(dataset, stopped):

@@ -60,6 +60,8 @@ def calibrate(
         progress: Told of every window.
     """
     name = graph.signature.inputs[0].name
+    # The histogram calibrators stack what they saw, so that all batches must be of one size.
+    size = BATCH_WINDOWS if method == "minmax" else math.gcd(len(windows), BATCH_WINDOWS)
     with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
         path = Path(folder) / "float32.onnx"
         ir.save(graph.model, path)
@@ -77,7 +79,7 @@ def calibrate(
             # The histogram calibrators print to stdout, where the result belongs.
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            calibrator.collect_data(_Batches(name, windows, advance))
+            calibrator.collect_data(_Batches(name, windows, size, advance))
             table = calibrator.compute_data()
     return Ranges(table, method, len(windows))
 
@@ -85,15 +87,15 @@ def calibrate(
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
     """Feeds windows to a calibrator in batches."""
 
-    def __init__(self, name: str, windows: NDArray[np.float32], advance: Advance) -> None:
-        self._feeds = self._batches(name, windows, advance)
+    def __init__(
+        self, name: str, windows: NDArray[np.float32], size: int, advance: Advance
+    ) -> None:
+        self._feeds = self._batches(name, windows, size, advance)
 
     @staticmethod
     def _batches(
-        name: str, windows: NDArray[np.float32], advance: Advance
+        name: str, windows: NDArray[np.float32], size: int, advance: Advance
     ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        # Batches of one size: the histogram calibrators stack what they saw.
-        size = math.gcd(len(windows), BATCH_WINDOWS)
         for start in range(0, len(windows), size):
             batch = windows[start : start + size]
             yield {name: batch}

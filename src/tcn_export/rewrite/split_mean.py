@@ -1,12 +1,14 @@
 """A mean over many steps is taken in two stages, so that its error does not grow with them.
 
-    ReduceMean(x, time)                                       for a * b steps
-    ReduceMean(ReduceMean(Reshape(x, [.., a, b]), b), a)
+    ReduceMean(x, time)                                    for n steps
+    ReduceMean(ReduceMean(Reshape(x, [.., a, b]), b), a)   where n = a * b
+    ReduceMean(ReduceSum(Reshape(Pad(x), [.., a, b]), b) * a / n, a)    otherwise
 
-Equal but for rounding. A runtime that adds one step after the other errs in proportion to
-their number: over 9,000 equal steps ONNX Runtime errs 40 times as much as PyTorch, which adds
-pairwise (Higham 1993, SIAM Journal on Scientific Computing 14:783-799). Two stages of about
-sqrt(steps) each err as PyTorch does, and take as long as one.
+Equal but for rounding; the zeros of the Pad add nothing. A runtime that adds one step after
+the other errs in proportion to their number: over 9,000 equal steps ONNX Runtime errs 40 times
+as much as PyTorch, which adds pairwise (Higham 1993, SIAM Journal on Scientific Computing
+14:783-799). Two stages of about sqrt(n) steps err as PyTorch does, and take as long as one.
+(ONNX ReduceMean and ReduceSum of operator version 18 and 13, with axes as an input.)
 """
 
 from __future__ import annotations
@@ -15,25 +17,32 @@ import math
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from tcn_export.rewrite.base import NodeRewrite, Refused, add_initializer, constant
 
 _FEW_STEPS = 256
 """Up to here the sum of one stage errs a few roundings only."""
-_SHORTEST_STAGE = 8
+_INNER_STEPS = 64
+"""Of a length that is not known: long enough to shorten it, short enough to err little."""
+_DONE = "tcn_export.split_mean"
 
 
 class SplitMean(NodeRewrite):
-    """Turn ``ReduceMean`` over a long time axis into two of them."""
+    """Turn ``ReduceMean`` over a long time axis into two stages."""
 
     name = "split_mean"
 
     def is_candidate(self, node: ir.Node) -> bool:
-        """Every mean over the last axis of (batch, channels, length), unless it is short."""
-        if node.op_type != "ReduceMean" or node.inputs[0] is None:
+        """Every mean of (batch, channels, length), unless it is short or a second stage."""
+        if (
+            node.op_type != "ReduceMean"
+            or node.inputs[0] is None
+            or _DONE in node.metadata_props
+        ):
             return False
         shape = node.inputs[0].shape
-        if shape is None or len(shape) != 3 or len(node.inputs) < 2:
+        if shape is None or len(shape) != 3:
             return False
         steps = shape[2]
         return not (isinstance(steps, int) and steps <= _FEW_STEPS)
@@ -43,31 +52,76 @@ class SplitMean(NodeRewrite):
         data = node.inputs[0]
         assert data is not None
         assert data.shape is not None
-        assert node.graph is not None
+        if len(node.inputs) < 2:
+            raise Refused("its axes are an attribute, as before operator version 18")
         if constant(node.inputs[1], "axes").tolist() not in ([2], [-1]):
             raise Refused("it averages over another axis than time")
-        steps = data.shape[2]
+        steps, build = data.shape[2], _Builder(node)
         if not isinstance(steps, int):
-            raise Refused("the length is not known; its mean errs more the longer the signal")
-        stages = _stages(steps)
-        shape = add_initializer(
-            node.graph, f"{node.name}.stages", np.array([0, 0, *stages], np.int64)
-        )
-        last = add_initializer(node.graph, f"{node.name}.last", np.array([3], np.int64))
-        parts = ir.node("Reshape", [data, shape], name=f"{node.name}/Reshape")
-        first = ir.node(
-            "ReduceMean", [parts.outputs[0], last], {"keepdims": 0}, name=f"{node.name}/stage"
-        )
-        for new in (parts, first):
-            new.outputs[0].name = new.name
-            new.metadata_props.update(node.metadata_props)
-        node.graph.insert_before(node, [parts, first])
-        node.replace_input_with(0, first.outputs[0])
+            stage = _first_stage_of_any_length(build, data)
+        else:
+            outer, inner = stages(steps)
+            stage = _first_stage(build, data, steps, outer, inner)
+        node.replace_input_with(0, stage)
+        node.metadata_props[_DONE] = "1"
 
 
-def _stages(steps: int) -> tuple[int, int]:
-    """Two factors of ``steps``, as near to each other as they come."""
-    for shorter in range(math.isqrt(steps), _SHORTEST_STAGE - 1, -1):
-        if steps % shorter == 0:
-            return steps // shorter, shorter
-    raise Refused(f"{steps} steps do not divide into two stages of at least {_SHORTEST_STAGE}")
+def stages(steps: int) -> tuple[int, int]:
+    """Steps of the outer and the inner stage, about equal; their product is at least ``steps``."""
+    root = math.isqrt(steps)
+    for inner in range(root, root // 2, -1):
+        if steps % inner == 0:
+            return steps // inner, inner
+    inner = root + 1
+    return -(-steps // inner), inner
+
+
+def _first_stage(
+    build: _Builder, data: ir.Value, steps: int, outer: int, inner: int
+) -> ir.Value:
+    rows = build.constant("rows", [0, 0, outer, inner])
+    last = build.constant("last", [3])
+    padding = outer * inner - steps
+    if padding == 0:
+        return build("ReduceMean", [build("Reshape", [data, rows]), last], keepdims=0)
+    padded = build("Pad", [data, build.constant("pads", [0, 0, 0, 0, 0, padding])])
+    sums = build("ReduceSum", [build("Reshape", [padded, rows]), last], keepdims=0)
+    return build("Mul", [sums, build.constant("share", np.array(outer / steps, np.float32))])
+
+
+def _first_stage_of_any_length(build: _Builder, data: ir.Value) -> ir.Value:
+    inner = build.constant("inner", [_INNER_STEPS])
+    steps = build("Shape", [data], start=2, end=3)
+    padding = build("Mod", [build("Neg", [steps]), inner])
+    pads = build("Concat", [build.constant("none", [0, 0, 0, 0, 0]), padding], axis=0)
+    rows = build(
+        "Reshape",
+        [build("Pad", [data, pads]), build.constant("rows", [0, 0, -1, _INNER_STEPS])],
+    )
+    sums = build("ReduceSum", [rows, build.constant("last", [3])], keepdims=0)
+    outer = build("Div", [build("Add", [steps, padding]), inner])
+    counts = [build("Cast", [count], to=ir.DataType.FLOAT) for count in (outer, steps)]
+    return build("Mul", [sums, build("Div", counts)])
+
+
+class _Builder:
+    """Puts nodes in front of another one, named after it."""
+
+    def __init__(self, node: ir.Node) -> None:
+        assert node.graph is not None
+        self.node, self.graph, self.count = node, node.graph, 0
+
+    def constant(self, what: str, content: list[int] | NDArray[np.float32]) -> ir.Value:
+        array = np.array(content, np.int64) if isinstance(content, list) else content
+        return add_initializer(self.graph, f"{self.node.name}.{what}", array)
+
+    def __call__(
+        self, operator: str, inputs: list[ir.Value], **attributes: int | ir.DataType
+    ) -> ir.Value:
+        self.count += 1
+        name = f"{self.node.name}/{operator}_{self.count}"
+        new = ir.node(operator, inputs, dict(attributes), name=name)
+        new.outputs[0].name = name
+        new.metadata_props.update(self.node.metadata_props)
+        self.graph.insert_before(self.node, new)
+        return new.outputs[0]

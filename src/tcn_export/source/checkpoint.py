@@ -17,6 +17,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
+from tcn_export.data import are_names
 from tcn_export.errors import CheckpointError
 from tcn_export.files import write_bytes
 from tcn_export.graph import BATCH, LENGTH, LONGEST, Signature, TensorSpec
@@ -28,6 +29,8 @@ FORMAT = "tcn-export-checkpoint"
 # Schema history. 1: 2026-11-23, first.
 SCHEMA = 1
 
+FASTEST_HZ = 1e12
+DEEPEST = 20
 INPUT = "signal"
 OUTPUTS: dict[Task, str] = {"classification": "logits", "regression": "forecast"}
 
@@ -130,7 +133,7 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
             f"`task` in {path} is {task!r}; expected {' or '.join(OUTPUTS)}."
         )
     rate = read("sample_rate_hz", (float, int, type(None)))
-    if rate is not None and not (math.isfinite(rate) and rate > 0):
+    if rate is not None and not 0 < rate < FASTEST_HZ:
         raise CheckpointError(
             f"`sample_rate_hz` in {path} is {rate}; expected a positive number."
         )
@@ -139,11 +142,10 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
         read("training", dict),
         read("config", dict),
     )
-    if not all(isinstance(name, str) and name.isprintable() for name in classes) or len(
-        set(classes)
-    ) < len(classes):
+    if not are_names(classes):
         raise CheckpointError(
-            f"`classes` in {path} holds more than names. Expected different, printable names."
+            f"`classes` in {path} must hold different, printable names; found "
+            f"{', '.join(map(repr, classes[:8]))}."
         )
     for name, value in (("training", training), ("config", config)):
         _check_plain(path, name, value)
@@ -183,14 +185,19 @@ class _Reader:
         return value
 
 
-def _check_plain(path: Path, name: str, value: object) -> None:
+def _check_plain(path: Path, name: str, value: object, depth: int = 0) -> None:
     """Raise `CheckpointError` unless ``value`` is what JSON can hold."""
+    if depth > DEEPEST:
+        raise CheckpointError(
+            f"`{name[:40]}...` in {path} is nested more than {DEEPEST} deep. It is forged: "
+            "train it again with tcn-train."
+        )
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         for key, entry in value.items():
-            _check_plain(path, f"{name}.{key}", entry)
+            _check_plain(path, f"{name}.{key}", entry, depth + 1)
     elif isinstance(value, list):
         for i, entry in enumerate(value):
-            _check_plain(path, f"{name}[{i}]", entry)
+            _check_plain(path, f"{name}[{i}]", entry, depth + 1)
     elif not isinstance(value, str | int | None) and not (
         isinstance(value, float) and math.isfinite(value)
     ):
@@ -209,7 +216,8 @@ def _rebuild(path: Path, checkpoint: Checkpoint) -> nn.Module:
             f"{path} describes a network that cannot be built: {error}."
         ) from error
     _check_state(path, module, checkpoint)
-    module.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
+    state = {name: value.detach() for name, value in checkpoint.state_dict.items()}
+    module.load_state_dict(state, strict=True, assign=True)
     _check_sizes(path, checkpoint)
     return module.eval().requires_grad_(False)
 

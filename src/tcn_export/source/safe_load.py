@@ -37,7 +37,10 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
             warnings.simplefilter("ignore")  # they speak of what only a damaged file holds
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if any(
+            word in str(error)
+            for word in ("Unsupported global", "Unsupported class", "GLOBAL")
+        ):
             raise CheckpointError(
                 f"{path} holds a pickled module or other Python objects. Loading it could run "
                 "code, so it was not loaded. Expected a checkpoint written by tcn-train; "

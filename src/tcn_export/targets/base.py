@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 Precision = Literal["float32", "int8"]
+Mode = Literal["window"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Artifact:
 
     target: str
     precision: Precision
-    mode: Literal["window"]
+    mode: Mode
     model: str
     files: Mapping[str, bytes]
     signature: Signature

@@ -24,6 +24,7 @@ _NESTED: dict[str, dict[int, str]] = {
     "Training": {1: "Graph", 2: "Graph"},
 }  # fmt: skip
 _EXTERNAL = {13, 14}
+_DEEPEST = 100  # protobuf's own limit
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
@@ -33,10 +34,12 @@ def has_external_data(model: bytes) -> bool:
     Raises:
         ValueError: The bytes are no protobuf message.
     """
-    return _message_has(memoryview(model), "Model")
+    return _message_has(memoryview(model), "Model", 0)
 
 
-def _message_has(message: memoryview, kind: str) -> bool:
+def _message_has(message: memoryview, kind: str, depth: int) -> bool:
+    if depth > _DEEPEST:
+        raise ValueError(f"its messages are nested more than {_DEEPEST} deep")
     for number, content in _fields(message):
         if kind == _TENSOR:
             if number in _EXTERNAL and content not in (b"", 0):
@@ -44,7 +47,7 @@ def _message_has(message: memoryview, kind: str) -> bool:
         elif (
             isinstance(content, memoryview)
             and number in _NESTED[kind]
-            and _message_has(content, _NESTED[kind][number])
+            and _message_has(content, _NESTED[kind][number], depth + 1)
         ):
             return True
     return False
@@ -55,6 +58,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     position = 0
     while position < len(message):
         key, position = _varint(message, position)
+        if not 8 <= key < 2**32:  # readers cut longer keys off, and would see another field
+            raise ValueError(f"a field number out of range at byte {position}")
         kind, content = key & 7, message[:0]
         if kind == _VARINT:
             value, position = _varint(message, position)

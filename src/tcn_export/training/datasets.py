@@ -13,6 +13,7 @@ from tcn_export.data import Dataset, Windows
 from tcn_export.errors import DataError, UsageError
 from tcn_export.files import check_free
 from tcn_export.npz import load_dataset, save_dataset
+from tcn_export.training.interrupted import is_main_process
 
 FORECAST_BLOCKS = 10
 """A series is cut into so many blocks of windows; validation takes whole blocks."""
@@ -66,7 +67,9 @@ def keep_windows(
         UsageError: The file is the one that the windows come from.
         OutputError: It exists, or cannot be written.
     """
-    if os.path.lexists(path) and os.path.exists(data) and path.samefile(data):
+    if not is_main_process():
+        return  # the helpers of a run on several devices would meet the file of the first
+    if os.path.exists(path) and os.path.exists(data) and path.samefile(data):
         raise UsageError(f"{path} is the data itself. Name another file with --save-data.")
     if resume and os.path.isfile(path):
         return

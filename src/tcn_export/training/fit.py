@@ -7,7 +7,6 @@ resumed: the order of the windows and what is dropped depend on seed, epoch and 
 from __future__ import annotations
 
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +91,7 @@ def fit(
         train: Windows with labels or targets.
         validation: Chooses the best epoch and when to stop; None keeps the last epoch.
         options: How.
-        folder: Keeps the state of the run until it is finished.
+        folder: Keeps the state of the run.
         resume_from: The state of an interrupted run to go on from.
         progress: Told of every epoch.
         tell: Gets one line per epoch.
@@ -147,8 +146,6 @@ def fit(
         trainer.is_global_zero,
     )
     trainer.strategy.barrier()
-    if trainer.is_global_zero:
-        shutil.rmtree(folder, ignore_errors=True)
     return fitted
 
 

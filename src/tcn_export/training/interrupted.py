@@ -49,6 +49,8 @@ def find(folder: Path, asked: Mapping[str, Any]) -> Path:
         raise UsageError(
             f"there is no interrupted run to resume: {folder} holds none. Leave --resume out."
         ) from error
+    if not isinstance(before, dict):
+        before = {}
     changed = [key for key, value in asked.items() if before.get(key) != value]
     if changed:
         told = "; ".join(
@@ -61,6 +63,12 @@ def find(folder: Path, asked: Mapping[str, Any]) -> Path:
         )
     load_weights_only(state, raw)
     return state
+
+
+def end(folder: Path) -> None:
+    """Drop the state of a run whose checkpoint is written."""
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_main_process() -> bool:

@@ -17,7 +17,7 @@ from tcn_export.source.checkpoint import Checkpoint, save_checkpoint
 from tcn_export.training.configure import NetworkOptions, Problem, configure, pose
 from tcn_export.training.datasets import split_validation
 from tcn_export.training.fit import FitOptions, Fitted, fit, predict
-from tcn_export.training.interrupted import begin, find
+from tcn_export.training.interrupted import begin, end, find
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ def train(
     )
     folder = out.with_name(out.name + ".run")
     asked = {
+        "folder": str(folder.resolve()),  # Lightning forgets the best epoch of a moved one
         "architecture": architecture,
         "config": config,
         "data_sha256": dataset.train.digest(),
@@ -130,6 +131,7 @@ def train(
     )
     if fitted.is_main_process:
         save_checkpoint(out, checkpoint)
+        end(folder)
     parameters = sum(p.numel() for p in fitted.module.parameters())
     return TrainingResult(
         out,
