@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import lightning
 import numpy as np
@@ -218,3 +221,31 @@ def test_wrong_options_are_told(options, message, tmp_path):
     ran = run(train_command, "GunPoint", *options, "--out", tmp_path / "m.pt")
     assert ran.code in (1, 2)
     assert message in ran.stderr
+
+
+@pytest.mark.slow
+def test_several_devices_train_one_network_and_write_one_file(tmp_path):
+    command = Path(sys.executable).with_name("tcn-train")
+    options = [
+        "--widths",
+        "8",
+        "--levels",
+        "2",
+        "--epochs",
+        "1",
+        "--batch",
+        "8",
+        "--validation",
+        "0",
+        "--devices",
+        "2",
+    ]
+    paths = ["--out", tmp_path / "m.pt", "--save-data", tmp_path / "d.npz"]
+    done = subprocess.run(
+        [command, "BasicMotions", *options, *paths],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"m.pt", "d.npz"}

@@ -67,7 +67,7 @@ class SplitMean(NodeRewrite):
 
 
 def stages(steps: int) -> tuple[int, int]:
-    """Steps of the outer and the inner stage, about equal; their product is at least ``steps``."""
+    """Steps of the outer and the inner stage, about equal; together at least ``steps``."""
     root = math.isqrt(steps)
     for inner in range(root, root // 2, -1):
         if steps % inner == 0:
