@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from torch.nn.utils import parametrize
 
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import BATCH, LENGTH, Graph
+from tcn_export.quiet import quiet
 from tcn_export.source.base import Source
 
 MODULE_KEY = "tcn_export.module"
@@ -191,15 +191,7 @@ def _first_line(error: Exception) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks on itself and on torchvision from the user."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            warnings.filterwarnings("ignore", category=DeprecationWarning)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    with quiet("torch.onnx", "onnxscript"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield

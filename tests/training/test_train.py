@@ -226,23 +226,10 @@ def test_wrong_options_are_told(options, message, tmp_path):
 @pytest.mark.slow
 def test_several_devices_train_one_network_and_write_one_file(tmp_path):
     command = Path(sys.executable).with_name("tcn-train")
-    options = [
-        "--widths",
-        "8",
-        "--levels",
-        "2",
-        "--epochs",
-        "1",
-        "--batch",
-        "8",
-        "--validation",
-        "0",
-        "--devices",
-        "2",
-    ]
+    options = "--widths 8 --levels 2 --epochs 1 --batch 8 --validation 0 --devices 2"
     paths = ["--out", tmp_path / "m.pt", "--save-data", tmp_path / "d.npz"]
     done = subprocess.run(
-        [command, "BasicMotions", *options, *paths],
+        [command, "BasicMotions", *options.split(), *paths],
         capture_output=True,
         text=True,
         check=False,

@@ -15,6 +15,7 @@ from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Step
 from tcn_export.quantize.calibration import Ranges
 from tcn_export.quantize.dialects import Dialect
+from tcn_export.quiet import quiet
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
@@ -39,18 +40,14 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         op_types_to_quantize=list(dialect.operators),
         extra_options={},
     )
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # the quantiser remarks on the root logger
     try:
-        quantizer.quantize_model()
+        with quiet("", level=logging.ERROR):  # the quantiser remarks on the root logger
+            quantizer.quantize_model()
     except AssertionError as error:  # the quantiser's own check of scales
         raise DataError(
             f"the calibration windows give ranges that no scale can hold ({error}). Their "
             "values are too large; check their units."
         ) from error
-    finally:
-        logger.setLevel(level)
     model = ir.from_proto(quantizer.model.model)
     TopologicalSortPass()(model)
     onnx.checker.check_model(ir.to_proto(model), full_check=True)

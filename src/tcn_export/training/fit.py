@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader
 from tcn_export.data import Windows
 from tcn_export.errors import ExportError, OutputError
 from tcn_export.progress import Progress, Silent
+from tcn_export.quiet import quiet
 from tcn_export.training.interrupted import STATE, is_main_process
 from tcn_export.training.loading import Batch, loader
 from tcn_export.training.watch import Watch
@@ -278,14 +279,7 @@ def _class_weights(module: nn.Module, y: NDArray[np.int64], how: ClassWeights) -
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Lightning's tips and its remarks on data loaders from the user."""
-    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    loggers = ("lightning.pytorch", "lightning.fabric")
+    with quiet(*loggers, level=logging.ERROR), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
