@@ -12,7 +12,14 @@ import torch
 from support import make_checkpoint, make_data
 
 hypothesis.settings.register_profile(
-    "fast", deadline=None, max_examples=25, database=None, print_blob=True
+    # The same examples every time: a commit is not to blame for what chance finds. The thorough
+    # profile is for chance.
+    "fast",
+    deadline=None,
+    max_examples=25,
+    database=None,
+    print_blob=True,
+    derandomize=True,
 )
 hypothesis.settings.register_profile(
     "thorough", deadline=None, max_examples=300, database=None, print_blob=True

@@ -155,7 +155,8 @@ def test_bundle_without_outputs_or_feeds_is_not_verified(bundles, tmp_path):
     path = bundle / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps({**manifest, "outputs": []}))
-    assert run(verify_command, bundle).code == 3
+    ran = run(verify_command, bundle)
+    assert (ran.code, "`manifest.outputs` is empty" in ran.stderr) == (1, True)
     path.write_text(json.dumps(manifest))
     forge_golden(bundle, feeds=np.zeros((0, 2), "U6"))
     ran = run(verify_command, bundle)
