@@ -12,8 +12,8 @@ import torch
 from support import make_checkpoint, make_data
 
 hypothesis.settings.register_profile(
-    # The same examples every time: a commit is not to blame for what chance finds. The thorough
-    # profile is for chance.
+    # The same examples every time: a commit is not to blame for what chance finds. Chance has
+    # the thorough profile.
     "fast",
     deadline=None,
     max_examples=25,
