@@ -18,7 +18,7 @@ from tcn_export.errors import BundleError, OutputError, UsageError
 from tcn_export.files import write_folder
 from tcn_export.manifest import MANIFEST_FILE, SCHEMA, Manifest
 from tcn_export.targets import TARGETS, load_target
-from tcn_export.targets.base import Mode, Precision, Runner
+from tcn_export.targets.base import Artifact, Mode, Precision, Runner
 
 MOST_NAME_BYTES = 150
 """Room for target, precision and a temporary sibling in the 255 bytes of a file name."""
@@ -51,8 +51,19 @@ class Bundle:
                 f"{self.path} is for the target {self.manifest.target!r}, which this version "
                 "of tcn-export cannot run. Use a newer one."
             )
-        target = load_target(self.manifest.target)
-        return target.runner(self.files[self.manifest.model], self.manifest.signature, threads)
+        return load_target(self.manifest.target).runner(self.artifact(), threads)
+
+    def artifact(self) -> Artifact:
+        """What was exported, as the target takes it."""
+        manifest = self.manifest
+        return Artifact(
+            manifest.target,
+            manifest.precision,
+            manifest.mode,
+            manifest.model,
+            self.files,
+            manifest.signature,
+        )
 
 
 def bundle_path(out: Path, name: str, target: str, precision: str) -> Path:

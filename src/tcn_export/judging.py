@@ -92,5 +92,4 @@ def _judge_windows(
 
 
 def _runner(artifact: Artifact) -> Runner:
-    target = load_target(artifact.target)
-    return target.runner(artifact.files[artifact.model], artifact.signature)
+    return load_target(artifact.target).runner(artifact)

@@ -9,7 +9,7 @@ from typing import Any
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
 from tcn_export.structure import NUMBER, TEXT, Each
-from tcn_export.targets.base import Precision
+from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
 # Schema history. 1: 2026-11-23, first.
@@ -115,7 +115,7 @@ class Manifest:
     name: str
     target: str
     precision: Precision
-    mode: str
+    mode: Mode
     model: str
     task: str
     signature: Signature

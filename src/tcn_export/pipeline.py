@@ -120,6 +120,7 @@ def _build(
     from tcn_export.quantize.coverage import measure_coverage
     from tcn_export.quantize.dialects import ORT_X86_VNNI
     from tcn_export.quantize.qdq import quantize
+    from tcn_export.targets.onnxruntime import optimized_model
 
     dialect = ORT_X86_VNNI
     chosen = data.calibration.spread(options.calibration_windows)
@@ -127,7 +128,7 @@ def _build(
     with progress.stage("Quantising"):
         quantized = quantize(graph, ranges, dialect)
         artifact = target.build(quantized, "int8")
-        coverage = measure_coverage(graph, target.optimized_model(artifact))
+        coverage = measure_coverage(graph, optimized_model(artifact))
     how = {
         **dialect.to_json(),
         "calibration": ranges.method,
@@ -141,8 +142,7 @@ def _build(
 def _time(artifact: Artifact, golden: Golden) -> Latency:
     """Latency of one window on one thread: what a small device has to spare."""
     single = next(feed for feed in golden.feeds if feed.name == "single")
-    target = load_target(artifact.target)
-    runner = target.runner(artifact.files[artifact.model], artifact.signature, threads=1)
+    runner = load_target(artifact.target).runner(artifact, threads=1)
     return measure_latency(runner, single.inputs, threads=1)
 
 

@@ -12,7 +12,7 @@ from support import TINY_LENGTH, make_source
 from tcn_export.capture import capture
 from tcn_export.errors import BundleError, DataError
 from tcn_export.graph import Signature, TensorSpec
-from tcn_export.targets.base import check_feeds, check_symbols_agree
+from tcn_export.targets.base import check_feeds, symbol_sizes
 from tcn_export.targets.external_data import _message_has, has_external_data
 from tcn_export.targets.onnxruntime import OnnxRuntimeRunner, build
 
@@ -59,7 +59,7 @@ def test_one_symbol_cannot_have_two_sizes():
     feeds = {"a": np.zeros((1, 2), np.float32), "b": np.zeros((3, 2), np.float32)}
     check_feeds(Signature(specs, ()), feeds)
     with pytest.raises(DataError, match=r"disagree on `batch`: 1 and 3 \(in `b`\)"):
-        check_symbols_agree(Signature(specs, ()), feeds)
+        symbol_sizes(Signature(specs, ()), feeds)
 
 
 def test_model_with_other_inputs_than_its_signature_is_refused(tmp_path):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from tcn_export.data import Array
 from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Signature
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 Precision = Literal["float32", "int8"]
 Mode = Literal["window"]
@@ -23,7 +20,8 @@ Mode = Literal["window"]
 class Artifact:
     """What an export made: the files of a model for one target at one precision.
 
-    ``model`` names the file among ``files`` that the runtime loads.
+    ``model`` names the file among ``files`` that the runtime loads; ``settings`` is what the
+    runtime has to be told beside it, in JSON types.
     """
 
     target: str
@@ -32,17 +30,24 @@ class Artifact:
     model: str
     files: Mapping[str, bytes]
     signature: Signature
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Runner(Protocol):
-    """Computes outputs from inputs; knows nothing of where the artifact came from."""
+    """Computes outputs from inputs; knows nothing of where the artifact came from.
+
+    States (`Signature.states`) are neither fed nor returned: the runner carries them.
+    """
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Compute all outputs, by name.
+        """Compute all outputs, by name, and carry the states.
 
         Raises:
             DataError: An input is missing, surplus, or of the wrong dtype or shape.
         """
+
+    def reset(self) -> None:
+        """Forget the states: the next call begins with zeros."""
 
 
 class Target(Protocol):
@@ -51,15 +56,13 @@ class Target(Protocol):
     def build(self, graph: Graph, precision: Precision) -> Artifact:
         """Make the artifact of a finished graph."""
 
-    def runner(self, model: bytes, signature: Signature, threads: int = 0) -> Runner:
-        """Make a runner for the model file of an artifact; 0 threads takes all cores.
+    def runner(self, artifact: Artifact, threads: int = 0) -> Runner:
+        """Make a runner for an artifact; 0 threads takes all cores.
 
         Raises:
             BundleError: The runtime refuses the model.
+            TargetUnavailableError: The runtime cannot run on this machine.
         """
-
-    def optimized_model(self, artifact: Artifact) -> ir.Model:
-        """The graph that the runtime really executes for an artifact, on this machine."""
 
 
 def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
@@ -87,8 +90,12 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
             )
 
 
-def check_symbols_agree(signature: Signature, feeds: Mapping[str, Array]) -> None:
-    """Raise `DataError` where one symbol, such as the batch, has two sizes."""
+def symbol_sizes(signature: Signature, feeds: Mapping[str, Array]) -> dict[str, int]:
+    """The size of every symbol, such as the batch.
+
+    Raises:
+        DataError: One symbol has two sizes.
+    """
     sizes: dict[str, int] = {}
     for spec in signature.inputs:
         for symbol, size in zip(spec.shape, feeds[spec.name].shape, strict=True):
@@ -97,3 +104,4 @@ def check_symbols_agree(signature: Signature, feeds: Mapping[str, Array]) -> Non
                     f"the inputs disagree on `{symbol}`: {sizes[symbol]} and {size} "
                     f"(in `{spec.name}`)."
                 )
+    return sizes

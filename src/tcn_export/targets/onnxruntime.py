@@ -17,9 +17,10 @@ from tcn_export.targets.base import (
     Precision,
     Runner,
     check_feeds,
-    check_symbols_agree,
+    symbol_sizes,
 )
 from tcn_export.targets.external_data import has_external_data
+from tcn_export.targets.states import CarriedStates
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -61,6 +62,7 @@ class OnnxRuntimeRunner:
                 f"ONNX Runtime {ort.__version__} cannot load the model: {error}"
             ) from error
         self._names = [output.name for output in self._session.get_outputs()]
+        self._states = CarriedStates(signature.states)
         taken = {value.name for value in self._session.get_inputs()}
         expected = {spec.name for spec in signature.inputs}
         expected |= {state.input for state in signature.states}
@@ -70,18 +72,29 @@ class OnnxRuntimeRunner:
                 f"should take {', '.join(sorted(expected)) or 'none'}. It was altered; export "
                 "it again."
             )
+        produced = {state.output for state in signature.states}
+        if not produced <= set(self._names):
+            missing = ", ".join(sorted(produced - set(self._names)))
+            raise BundleError(
+                f"the model does not give the states {missing}. It was altered; export it "
+                "again."
+            )
+
+    def reset(self) -> None:
+        """Forget the states; see `Runner.reset`."""
+        self._states.reset()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; see `Runner.run`."""
         check_feeds(self.signature, feeds)
-        check_symbols_agree(self.signature, feeds)
+        states = self._states.inputs(symbol_sizes(self.signature, feeds))
         try:
-            values = self._session.run(self._names, dict(feeds))
+            values = self._session.run(self._names, {**feeds, **states})
         except _RUNTIME_ERRORS as error:
             raise BundleError(
                 f"ONNX Runtime {ort.__version__} cannot run the model: {error}"
             ) from error
-        return dict(zip(self._names, values, strict=True))
+        return self._states.carry(dict(zip(self._names, values, strict=True)))
 
 
 def build(graph: Graph, precision: Precision) -> Artifact:
@@ -94,9 +107,9 @@ def build(graph: Graph, precision: Precision) -> Artifact:
     )
 
 
-def runner(model: bytes, signature: Signature, threads: int = 0) -> Runner:
-    """Make a runner for the model file of an artifact; see `OnnxRuntimeRunner`."""
-    return OnnxRuntimeRunner(model, signature, threads)
+def runner(artifact: Artifact, threads: int = 0) -> Runner:
+    """Make a runner for an artifact; see `OnnxRuntimeRunner`."""
+    return OnnxRuntimeRunner(artifact.files[artifact.model], artifact.signature, threads)
 
 
 def optimized_model(artifact: Artifact) -> ir.Model:
