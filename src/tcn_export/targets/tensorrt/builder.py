@@ -1,0 +1,253 @@
+"""An ONNX model becomes an engine: parsed, strongly typed, built, in this process.
+
+Precision comes from the graph alone: no flag of the builder changes it (TensorRT 11 has none
+left). Runs unchanged with TensorRT 10.3 to 11 and with TensorRT for RTX; a build may crash the
+interpreter, so `worker` calls it in a process of its own.
+
+Part of ``build_engine.py``: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Report = Callable[[float], None]
+"""Told which share of the build is done, from 0 to 1."""
+
+_ERROR_LINES = 12
+
+
+class BuildError(Exception):
+    """NVIDIA's parser or builder refused the model; the message is theirs."""
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What to build.
+
+    Attributes:
+        model: Path of the ONNX file.
+        runtime: Module to build with, ``tensorrt`` or ``tensorrt_rtx``.
+        profiles: Smallest, usual and largest shape of each input that has symbols.
+        workspace_bytes: Most scratch memory that a layer may use.
+        tf32: Let float32 multiply with 10 bits of mantissa.
+        timing_cache: File that keeps what was timed, for the next build; None for none.
+        dla_core: Deep learning accelerator to build for; None for the GPU.
+        gpu_fallback: Run on the GPU what the accelerator cannot.
+    """
+
+    model: str
+    runtime: str
+    profiles: dict[str, list[list[int]]]
+    workspace_bytes: int
+    tf32: bool = False
+    timing_cache: str | None = None
+    dla_core: int | None = None
+    gpu_fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A convolution as NVIDIA's parser understood it, along every spatial axis."""
+
+    name: str
+    kernel: list[int]
+    stride: list[int]
+    dilation: list[int]
+    pads_before: list[int]
+    pads_after: list[int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out of a build.
+
+    Attributes:
+        plan: The serialised engine.
+        version: Of the library that built it.
+        convolutions: All of them, as parsed.
+        layers: The builder's own account of the layers it chose; "" where it gives none.
+        log: Warnings and errors of the build.
+    """
+
+    plan: bytes
+    version: str
+    convolutions: list[Convolution]
+    layers: str
+    log: list[str] = field(default_factory=list)
+
+
+def build_plan(trt: Any, request: BuildRequest, report: Report) -> Built:
+    """Parse and build.
+
+    Args:
+        trt: The imported module that ``request`` names.
+        request: What to build.
+        report: Told how far the build is.
+
+    Raises:
+        BuildError: The parser or the builder refused.
+    """
+    logger = _make_logger(trt)
+    builder = trt.Builder(logger)
+    strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(strongly_typed)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(request.model):
+        raise BuildError(_parser_problems(parser) or logger.problems())
+    config = _configure(trt, builder, request)
+    config.progress_monitor = _make_monitor(trt, report)
+    host_memory = builder.build_serialized_network(network, config)
+    if host_memory is None:
+        raise BuildError(logger.problems() or "the builder gave no reason")
+    _keep_timing_cache(config, request)
+    return Built(
+        bytes(host_memory),
+        trt.__version__,
+        parsed_convolutions(trt, network),
+        logger.layers(),
+        logger.remarks,
+    )
+
+
+def _configure(trt: Any, builder: Any, request: BuildRequest) -> Any:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not request.tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if request.profiles:
+        profile = builder.create_optimization_profile()
+        for name, (smallest, usual, largest) in request.profiles.items():
+            profile.set_shape(name, smallest, usual, largest)
+        if config.add_optimization_profile(profile) < 0:
+            raise BuildError(f"the shapes {request.profiles} do not fit the model's inputs")
+    if request.dla_core is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = request.dla_core
+        if request.gpu_fallback:
+            config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    _use_timing_cache(config, request)
+    return config
+
+
+def _use_timing_cache(config: Any, request: BuildRequest) -> None:
+    # TensorRT for RTX times nothing while it builds; its cache is deprecated and empty.
+    if request.timing_cache is None or request.runtime != "tensorrt":
+        return
+    content = b""
+    if os.path.exists(request.timing_cache):
+        with open(request.timing_cache, "rb") as file:
+            content = file.read()
+    timing_cache = config.create_timing_cache(content)
+    # False: a cache of another GPU or version is refused rather than believed.
+    if not config.set_timing_cache(timing_cache, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _keep_timing_cache(config: Any, request: BuildRequest) -> None:
+    if request.timing_cache is None or request.runtime != "tensorrt":
+        return
+    content = bytes(config.get_timing_cache().serialize())
+    temporary = f"{request.timing_cache}.{os.getpid()}.tmp"
+    with open(temporary, "wb") as file:
+        file.write(content)
+    os.replace(temporary, request.timing_cache)
+
+
+def parsed_convolutions(trt: Any, network: Any) -> list[Convolution]:
+    """All convolutions of a parsed network, in its order."""
+    found = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type != trt.LayerType.CONVOLUTION:
+            continue
+        layer.__class__ = trt.IConvolutionLayer  # the binding gives the base class
+        convolution = layer
+        found.append(
+            Convolution(
+                convolution.name,
+                list(convolution.kernel_size_nd),
+                list(convolution.stride_nd),
+                list(convolution.dilation_nd),
+                list(convolution.pre_padding),
+                list(convolution.post_padding),
+                convolution.num_groups,
+            )
+        )
+    return found
+
+
+def _parser_problems(parser: Any) -> str:
+    problems = [parser.get_error(index) for index in range(parser.num_errors)]
+    return "; ".join(
+        f"node `{problem.node_name()}` ({problem.node_operator()}): {problem.desc()}"
+        for problem in problems
+    )
+
+
+def _make_logger(trt: Any) -> Any:
+    severity = trt.ILogger.Severity
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # known at run time only
+        """Keeps what a user has to hear, and the list of layers."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.remarks: list[str] = []
+            self._layers = ""
+
+        def log(self, level: Any, message: str) -> None:
+            """Called by NVIDIA's code, from any thread."""
+            if level in (severity.INTERNAL_ERROR, severity.ERROR, severity.WARNING):
+                self.remarks.append(message)
+            elif message.startswith("Layers:\n"):
+                self._layers = message
+
+        def layers(self) -> str:
+            """The layers that the builder chose, as it printed them."""
+            return self._layers
+
+        def problems(self) -> str:
+            """The last remarks."""
+            return "; ".join(self.remarks[-_ERROR_LINES:])
+
+    return Logger()
+
+
+def _make_monitor(trt: Any, report: Report) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Adds nested phases up to one share of the whole."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._phases: dict[str, tuple[str | None, int, int]] = {}
+
+        def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
+            """Begin a phase within a step of its parent."""
+            self._phases[phase] = (parent, 0, max(steps, 1))
+
+        def step_complete(self, phase: str, step: int) -> bool:
+            """Note a finished step; True lets the build go on."""
+            parent, _, steps = self._phases[phase]
+            self._phases[phase] = (parent, step + 1, steps)
+            report(min(self._share(), 1.0))
+            return True
+
+        def phase_finish(self, phase: str) -> None:
+            """End a phase."""
+            self._phases.pop(phase, None)
+
+        def _share(self) -> float:
+            share, weight = 0.0, 1.0
+            for parent, done, steps in list(self._phases.values()):
+                if parent is None or parent in self._phases:
+                    share += weight * done / steps
+                    weight /= steps
+            return share
+
+    return Monitor()

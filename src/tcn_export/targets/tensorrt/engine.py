@@ -1,0 +1,176 @@
+"""An engine, loaded and run: inputs to the device, one launch, outputs back.
+
+States stay on the device, in two buffers each: what one call writes the next one reads. Input
+and output state never share a buffer ("results are wrong", TensorRT issue 4681). A captured
+CUDA graph holds addresses, so that there are two of them where there are states.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tcn_export.errors import BundleError, DataError
+
+if TYPE_CHECKING:
+    from tcn_export.data import Array
+    from tcn_export.targets.tensorrt.cudart import Cuda
+
+_DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT8": "int8", "INT32": "int32",
+           "INT64": "int64", "UINT8": "uint8", "BOOL": "bool"}  # fmt: skip
+
+
+class EngineRunner:
+    """Runs one engine on the first device.
+
+    Args:
+        trt: The imported module that built the engine.
+        plan: The serialised engine.
+        cuda: The CUDA runtime.
+        states: Input and output name of every state.
+        cuda_graph: Launch each call as one captured graph.
+
+    Raises:
+        BundleError: TensorRT refuses the engine.
+    """
+
+    def __init__(
+        self,
+        trt: Any,
+        plan: bytes,
+        cuda: Cuda,
+        states: Sequence[tuple[str, str]] = (),
+        cuda_graph: bool = False,
+    ) -> None:
+        self._cuda = cuda
+        self._logger = trt.Logger(trt.Logger.ERROR)
+        self._runtime = trt.Runtime(self._logger)
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise BundleError(
+                f"TensorRT {trt.__version__} cannot load the engine. Rebuild it on this "
+                "device."
+            )
+        self.engine = engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._dtypes = {name: _DTYPES[engine.get_tensor_dtype(name).name] for name in names}
+        inputs = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
+        self._carried = dict(states)
+        self._inputs = [name for name in names if name in inputs - set(self._carried)]
+        self._outputs = [n for n in names if n not in inputs | set(self._carried.values())]
+        self._context, self._own_graphs = _make_context(trt, engine, cuda_graph)
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._buffers: dict[str, list[int]] = {}
+        self._graphs: dict[int, Any] = {}
+        self._phase, self._is_fresh = 0, True
+
+    def reset(self) -> None:
+        """Fill the states with zeros: the next call begins a signal."""
+        for name in self._carried:
+            for address in self._buffers.get(name, ()):
+                self._cuda.clear(address, self._size(name))
+        self._phase, self._is_fresh = 0, True
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs, by name; states are kept for the next call."""
+        shapes = {name: tuple(feeds[name].shape) for name in self._inputs}
+        if any(self._shapes.get(name) != shape for name, shape in shapes.items()):
+            self._prepare(shapes)
+        contiguous = {name: np.ascontiguousarray(feeds[name]) for name in self._inputs}
+        for name, array in contiguous.items():
+            self._cuda.upload(self._buffers[name][0], array)
+        self._launch()
+        outputs = {
+            name: np.empty(self._shapes[name], self._dtypes[name]) for name in self._outputs
+        }
+        for name, array in outputs.items():
+            self._cuda.download(array, self._buffers[name][0])
+        self._cuda.synchronize()
+        self._phase ^= 1 if self._carried else 0
+        self._is_fresh = False
+        return outputs
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        for executable in self._graphs.values():
+            self._cuda.destroy(executable)
+        for addresses in self._buffers.values():
+            for address in addresses:
+                self._cuda.free(address)
+        self._graphs, self._buffers, self._shapes = {}, {}, {}
+
+    def _prepare(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Tell the engine new shapes and make room for them; states begin at zero."""
+        if self._carried and self._shapes and not self._is_fresh:
+            carried = {name: self._shapes[name] for name in self._inputs}
+            raise DataError(
+                f"the runner carries states for inputs of the shapes {carried}, but this call "
+                f"brings {shapes}. Feed as many streams as before, or call reset()."
+            )
+        self.close()
+        context = self._context
+        batch = next(iter(shapes.values()))[0]
+        for name in self._carried:
+            fixed = tuple(self.engine.get_tensor_shape(name))
+            shapes = {**shapes, name: (batch, *fixed[1:])}
+        for name, shape in shapes.items():
+            if not context.set_input_shape(name, shape):
+                raise DataError(
+                    f"the engine takes no input `{name}` of the shape {shape}; it was built "
+                    f"for {self.engine.get_tensor_profile_shape(name, 0)} (smallest, usual, "
+                    "largest)."
+                )
+        missing = context.infer_shapes()
+        if missing:
+            raise DataError(f"the engine needs the inputs {', '.join(missing)} as well.")
+        for name in self._dtypes:
+            self._shapes[name] = tuple(context.get_tensor_shape(name))
+            copies = 2 if name in self._carried else 1
+            if name not in self._carried.values():
+                self._buffers[name] = [
+                    self._cuda.allocate(self._size(name)) for _ in range(copies)
+                ]
+        self.reset()
+
+    def _launch(self) -> None:
+        if not self._own_graphs:
+            self._enqueue()
+            return
+        if self._phase not in self._graphs:
+            self._enqueue()  # warms up; both states' buffers are only read or written again
+            self._cuda.synchronize()
+            self._cuda.begin_capture()
+            self._enqueue()
+            self._graphs[self._phase] = self._cuda.end_capture()
+        self._cuda.launch(self._graphs[self._phase])
+
+    def _enqueue(self) -> None:
+        context = self._context
+        for name in (*self._inputs, *self._outputs):
+            context.set_tensor_address(name, self._buffers[name][0])
+        for name, output in self._carried.items():
+            context.set_tensor_address(name, self._buffers[name][self._phase])
+            context.set_tensor_address(output, self._buffers[name][1 - self._phase])
+        if not context.execute_async_v3(self._cuda.stream.value or 0):
+            raise BundleError("TensorRT could not run the engine; its log says why.")
+
+    def _size(self, name: str) -> int:
+        return int(np.prod(self._shapes[name])) * np.dtype(self._dtypes[name]).itemsize
+
+
+def _make_context(trt: Any, engine: Any, cuda_graph: bool) -> tuple[Any, bool]:
+    """An execution context, and whether graphs are ours to capture.
+
+    TensorRT for RTX captures by itself when told to: its kernels may be compiled at the first
+    call, which a capture of ours would not survive.
+    """
+    strategies = getattr(trt, "CudaGraphStrategy", None)
+    if not cuda_graph or strategies is None:
+        return engine.create_execution_context(), cuda_graph
+    runtime_config = engine.create_runtime_config()
+    runtime_config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
+    return engine.create_execution_context(runtime_config), False

@@ -1,0 +1,66 @@
+"""The trtexec line that builds the same engine, for those who prefer it or have to use it.
+
+JetPack 5 and 6.0 bring TensorRT 8.5 and 8.6, which know no strong typing and have another
+Python interface: there trtexec builds, and nothing of ours runs.
+
+Part of ``build_engine.py``: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OLDEST = (10, 3)
+"""The oldest TensorRT whose Python interface the engine code uses."""
+_ALWAYS_STRONGLY_TYPED = (11, 0)
+_STRONG_TYPING = (10, 0)
+_MIB = 2**20
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparison.
+
+    >>> version_numbers("10.16.1.11") >= (10, 3)
+    True
+    """
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(n) for n in match.group().split(".")) if match else (0,)
+
+
+def trtexec_line(
+    version: str,
+    precision: str,
+    settings: Mapping[str, Any],
+    profiles: Mapping[str, Sequence[Sequence[int]]],
+) -> str:
+    """A command for a shell.
+
+    Args:
+        version: Of TensorRT.
+        precision: Of the graph; before TensorRT 10 the builder has to be told it too.
+        settings: Of the export: workspace, TF32, accelerator.
+        profiles: Smallest, usual and largest shape of each input.
+    """
+    numbers = version_numbers(version)
+    words = ["trtexec", "--onnx=model.onnx", "--saveEngine=model.engine"]
+    for index, kind in enumerate(("minShapes", "optShapes", "maxShapes")):
+        shapes = [
+            f"{name}:{'x'.join(map(str, shape[index]))}" for name, shape in profiles.items()
+        ]
+        if shapes:
+            words.append(f"--{kind}={','.join(shapes)}")
+    if numbers < _STRONG_TYPING:
+        words += {"float16": ["--fp16"], "int8": ["--int8"]}.get(precision, [])
+    elif numbers < _ALWAYS_STRONGLY_TYPED:
+        words.append("--stronglyTyped")
+    if not settings.get("tf32"):
+        words.append("--noTF32")
+    if settings.get("workspace_bytes"):
+        words.append(f"--memPoolSize=workspace:{settings['workspace_bytes'] // _MIB}")
+    if settings.get("dla_core") is not None:
+        words.append(f"--useDLACore={settings['dla_core']}")
+        words += ["--allowGPUFallback"] if settings.get("gpu_fallback") else []
+    return " ".join(map(shlex.quote, words))
