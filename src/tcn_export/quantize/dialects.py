@@ -25,6 +25,11 @@ class Dialect:
             them: raw sensor values keep full precision through the input normalisation.
         newest_opset: The newest operator set whose QuantizeLinear the consumer has kernels
             for.
+        symmetric: The zero point of every activation is 0.
+        float_bias: Biases stay float32; else they become int32.
+        inputs_only: Quantise what the operators read, not what they give: so nothing stands
+            between a convolution and its activation, and each reader has a Q/DQ pair of its
+            own.
     """
 
     name: str
@@ -34,6 +39,9 @@ class Dialect:
     reduce_range: bool
     operators: tuple[str, ...]
     newest_opset: int
+    symmetric: bool = False
+    float_bias: bool = False
+    inputs_only: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the manifest."""
@@ -43,6 +51,7 @@ class Dialect:
             "weight": self.weight,
             "per_channel": self.per_channel,
             "reduce_range": self.reduce_range,
+            "symmetric": self.symmetric,
         }
 
 
@@ -68,3 +77,22 @@ ORT_X86_VNNI = Dialect(
     # ONNX Runtime has no kernel for QuantizeLinear of operator version 23 (its issue 25932).
     newest_opset=20,
 )
+
+TENSORRT = Dialect(
+    name="tensorrt",
+    # Signed, zero point 0, float bias: NVIDIA's parser refuses everything else.
+    activation="int8",
+    weight="int8",
+    per_channel=True,
+    reduce_range=False,
+    # Q/DQ on both inputs of a residual addition, so that Conv+Add+Relu stays in integers. The
+    # head stays in float: it is tiny, and the answers are most sensitive there.
+    operators=("Conv", "Add"),
+    newest_opset=20,
+    symmetric=True,
+    float_bias=True,
+    inputs_only=True,
+)
+
+DIALECTS: dict[str, Dialect] = {"onnx": ORT_X86_VNNI, "trt": TENSORRT}
+"""The dialect of each target that computes in integers."""

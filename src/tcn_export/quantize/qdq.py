@@ -38,7 +38,15 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         nodes_to_quantize=[],
         nodes_to_exclude=[],
         op_types_to_quantize=list(dialect.operators),
-        extra_options={},
+        extra_options={
+            "ActivationSymmetric": dialect.symmetric,
+            "WeightSymmetric": True,
+            "QuantizeBias": not dialect.float_bias,
+            "DedicatedQDQPair": dialect.inputs_only,
+            "OpTypesToExcludeOutputQuantization": (
+                list(dialect.operators) if dialect.inputs_only else []
+            ),
+        },
     )
     try:
         with quiet("", level=logging.ERROR):  # the quantiser remarks on the root logger
