@@ -10,7 +10,7 @@ Part of ``build_engine.py``: Python 3.8, standard library only.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,22 @@ class BuildRequest:
     timing_cache: str | None = None
     dla_core: int | None = None
     gpu_fallback: bool = False
+
+
+def make_request(
+    model: str, runtime: str, settings: Mapping[str, Any], timing_cache: str | None = None
+) -> BuildRequest:
+    """What to build, from the ``settings`` of an artifact or manifest."""
+    return BuildRequest(
+        model=model,
+        runtime=runtime,
+        profiles=settings["profiles"],
+        workspace_bytes=settings["workspace_bytes"],
+        tf32=settings["tf32"],
+        timing_cache=timing_cache,
+        dla_core=settings["dla_core"],
+        gpu_fallback=settings["gpu_fallback"],
+    )
 
 
 @dataclass(frozen=True)
@@ -92,25 +108,26 @@ def build_plan(trt: Any, request: BuildRequest, report: Report) -> Built:
     Raises:
         BuildError: The parser or the builder refused.
     """
-    logger = _make_logger(trt)
+    journal = _Journal()
+    logger = _make_logger(trt, journal)
     builder = trt.Builder(logger)
     strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(request.model):
-        raise BuildError(_parser_problems(parser) or logger.problems())
+        raise BuildError(_parser_problems(parser) or journal.problems())
     config = _configure(trt, builder, request)
     config.progress_monitor = _make_monitor(trt, report)
     host_memory = builder.build_serialized_network(network, config)
     if host_memory is None:
-        raise BuildError(logger.problems() or "the builder gave no reason")
+        raise BuildError(journal.problems() or "the builder gave no reason")
     _keep_timing_cache(config, request)
     return Built(
         bytes(host_memory),
         trt.__version__,
         parsed_convolutions(trt, network),
-        logger.layers(),
-        logger.remarks,
+        journal.layers,
+        journal.remarks,
     )
 
 
@@ -127,6 +144,11 @@ def _configure(trt: Any, builder: Any, request: BuildRequest) -> Any:
         if config.add_optimization_profile(profile) < 0:
             raise BuildError(f"the shapes {request.profiles} do not fit the model's inputs")
     if request.dla_core is not None:
+        if request.dla_core >= builder.num_DLA_cores:
+            raise BuildError(
+                f"there is no accelerator {request.dla_core}: this device has "
+                f"{builder.num_DLA_cores} under TensorRT {trt.__version__}"
+            )
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = request.dla_core
         if request.gpu_fallback:
@@ -166,8 +188,7 @@ def parsed_convolutions(trt: Any, network: Any) -> list[Convolution]:
         layer = network.get_layer(index)
         if layer.type != trt.LayerType.CONVOLUTION:
             continue
-        layer.__class__ = trt.IConvolutionLayer  # the binding gives the base class
-        convolution = layer
+        convolution = _as_convolution(trt, layer)
         found.append(
             Convolution(
                 convolution.name,
@@ -190,31 +211,38 @@ def _parser_problems(parser: Any) -> str:
     )
 
 
-def _make_logger(trt: Any) -> Any:
+def _as_convolution(trt: Any, layer: Any) -> Any:
+    layer.__class__ = trt.IConvolutionLayer  # the bindings give the base class
+    return layer
+
+
+class _Journal:
+    """What a user has to hear of a build, and the list of its layers."""
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self.layers = ""
+
+    def problems(self) -> str:
+        """The last remarks."""
+        return "; ".join(self.remarks[-_ERROR_LINES:])
+
+
+def _make_logger(trt: Any, journal: _Journal) -> Any:
     severity = trt.ILogger.Severity
 
     class Logger(trt.ILogger):  # type: ignore[misc]  # known at run time only
-        """Keeps what a user has to hear, and the list of layers."""
+        """Writes into the journal."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
-            self.remarks: list[str] = []
-            self._layers = ""
 
         def log(self, level: Any, message: str) -> None:
             """Called by NVIDIA's code, from any thread."""
             if level in (severity.INTERNAL_ERROR, severity.ERROR, severity.WARNING):
-                self.remarks.append(message)
+                journal.remarks.append(message)
             elif message.startswith("Layers:\n"):
-                self._layers = message
-
-        def layers(self) -> str:
-            """The layers that the builder chose, as it printed them."""
-            return self._layers
-
-        def problems(self) -> str:
-            """The last remarks."""
-            return "; ".join(self.remarks[-_ERROR_LINES:])
+                journal.layers = message
 
     return Logger()
 
@@ -233,9 +261,10 @@ def _make_monitor(trt: Any, report: Report) -> Any:
 
         def step_complete(self, phase: str, step: int) -> bool:
             """Note a finished step; True lets the build go on."""
-            parent, _, steps = self._phases[phase]
-            self._phases[phase] = (parent, step + 1, steps)
-            report(min(self._share(), 1.0))
+            if phase in self._phases:
+                parent, _, steps = self._phases[phase]
+                self._phases[phase] = (parent, step + 1, steps)
+                report(min(self._share(), 1.0))
             return True
 
         def phase_finish(self, phase: str) -> None:

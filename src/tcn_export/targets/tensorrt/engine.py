@@ -33,6 +33,8 @@ class EngineRunner:
         cuda: The CUDA runtime.
         states: Input and output name of every state.
         cuda_graph: Launch each call as one captured graph.
+        largest_batch: What the engine was built for; without states, larger ones are run in
+            parts.
 
     Raises:
         BundleError: TensorRT refuses the engine.
@@ -45,8 +47,9 @@ class EngineRunner:
         cuda: Cuda,
         states: Sequence[tuple[str, str]] = (),
         cuda_graph: bool = False,
+        largest_batch: int = 2**31,
     ) -> None:
-        self._cuda = cuda
+        self._cuda, self._largest = cuda, largest_batch
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
         engine = self._runtime.deserialize_cuda_engine(plan)
@@ -77,6 +80,21 @@ class EngineRunner:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; states are kept for the next call."""
+        batch = len(next(iter(feeds.values())))
+        if batch <= self._largest:
+            return self._run(feeds)
+        if self._carried:
+            raise DataError(
+                f"the engine was built for {self._largest} streams at once, but {batch} came. "
+                "Export it with a larger --trt-batch."
+            )
+        parts = []
+        for start in range(0, batch, self._largest):
+            part = slice(start, start + self._largest)
+            parts.append(self._run({name: array[part] for name, array in feeds.items()}))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         shapes = {name: tuple(feeds[name].shape) for name in self._inputs}
         if any(self._shapes.get(name) != shape for name, shape in shapes.items()):
             self._prepare(shapes)
@@ -162,6 +180,11 @@ class EngineRunner:
         return int(np.prod(self._shapes[name])) * np.dtype(self._dtypes[name]).itemsize
 
 
+def largest_batch(profiles: Mapping[str, Sequence[Sequence[int]]]) -> int:
+    """The largest batch of the shapes that an engine was built for."""
+    return min((int(largest[0]) for _, _, largest in profiles.values()), default=2**31)
+
+
 def _make_context(trt: Any, engine: Any, cuda_graph: bool) -> tuple[Any, bool]:
     """An execution context, and whether graphs are ours to capture.
 
@@ -169,8 +192,11 @@ def _make_context(trt: Any, engine: Any, cuda_graph: bool) -> tuple[Any, bool]:
     call, which a capture of ours would not survive.
     """
     strategies = getattr(trt, "CudaGraphStrategy", None)
-    if not cuda_graph or strategies is None:
+    create_runtime_config = getattr(engine, "create_runtime_config", None)
+    if not cuda_graph or strategies is None or create_runtime_config is None:
         return engine.create_execution_context(), cuda_graph
-    runtime_config = engine.create_runtime_config()
+    runtime_config = create_runtime_config()
+    if not hasattr(runtime_config, "cuda_graph_strategy"):
+        return engine.create_execution_context(), cuda_graph
     runtime_config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
     return engine.create_execution_context(runtime_config), False

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 FULL, RTX = "tensorrt", "tensorrt_rtx"
-RUNTIMES = (FULL, RTX)
+_MODULES = {"auto": (FULL, RTX), "tensorrt": (FULL,), "rtx": (RTX,)}
 _DISTRIBUTIONS = {
     FULL: re.compile(r"tensorrt(-cu\d+)?"),
     RTX: re.compile(r"tensorrt-rtx(-cu\d+)?"),
@@ -49,7 +49,7 @@ class Probe:
     Attributes:
         driver: CUDA version of the driver, such as 12.6; None where none could be loaded.
         devices: All devices that the driver knows.
-        libraries: Version of each of `RUNTIMES` that can be imported; "" where it is unknown.
+        libraries: Version of each module that can be imported; "" where it is unknown.
         problem: Why there are no devices; "" where there are some.
     """
 
@@ -60,24 +60,20 @@ class Probe:
 
     def runtime(self, wanted: str = "auto") -> str | None:
         """The module to import: full TensorRT before TensorRT for RTX; None if absent."""
-        for name in RUNTIMES if wanted == "auto" else (wanted,):
-            if name in self.libraries:
-                return name
-        return None
+        return next((name for name in _MODULES[wanted] if name in self.libraries), None)
 
     def why_not(self, wanted: str = "auto") -> str | None:
         """Why no engine can be built and run here; None where one can."""
         if not self.devices:
             return self.problem
         if self.runtime(wanted) is None:
-            name = "tensorrt" if wanted == "auto" else wanted
-            return f"{name} is not installed"
+            return f"{_MODULES[wanted][0]} is not installed"
         return None
 
 
 def probe() -> Probe:
     """Ask the driver for devices, and the installed packages for TensorRT."""
-    libraries = {name: _version(name) for name in RUNTIMES if find_spec(name) is not None}
+    libraries = {name: _version(name) for name in (FULL, RTX) if find_spec(name) is not None}
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:

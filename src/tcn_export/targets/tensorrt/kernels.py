@@ -27,7 +27,7 @@ _DATATYPE = re.compile(r"Datatype: (\w+)")
 
 
 @dataclass(frozen=True)
-class Layer:
+class Kernel:
     """One kernel of an engine.
 
     Attributes:
@@ -45,22 +45,22 @@ class Layer:
     operators: tuple[str, ...]
 
 
-def layers_of_engine(trt: Any, engine: Any) -> list[Layer]:
-    """The layers of a loaded engine, from its inspector."""
+def kernels_of_engine(trt: Any, engine: Any) -> list[Kernel]:
+    """The kernels of a loaded engine, from its inspector."""
     inspector = engine.create_engine_inspector()
     return read_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def read_inspector(text: str) -> list[Layer]:
+def read_inspector(text: str) -> list[Kernel]:
     """Read the inspector's JSON, of either generation."""
     entries = json.loads(text).get("Layers", [])
     return [_from_json(entry) for entry in entries if isinstance(entry, dict)]
 
 
-def read_printed(text: str) -> list[Layer]:
+def read_printed(text: str) -> list[Kernel]:
     """Read the list that a builder prints with detailed profiling verbosity."""
     return [
-        Layer(
+        Kernel(
             match.group(1),
             match.group(2),
             tuple(map(_type, _DATATYPE.findall(match.group(3)))),
@@ -73,33 +73,33 @@ def read_printed(text: str) -> list[Layer]:
     ]
 
 
-def convolution_types(layers: Iterable[Layer], names: Iterable[str]) -> dict[str, str]:
+def convolution_types(kernels: Iterable[Kernel], names: Iterable[str]) -> dict[str, str]:
     """The arithmetic of each convolution, by the name of its ONNX node.
 
-    ``int8`` means integer inputs and integer weights; a convolution that no layer tells of is
+    ``int8`` means integer inputs and integer weights; a convolution that no kernel tells of is
     ``unknown``.
     """
-    layers = list(layers)
-    return {name: _arithmetic(layers, name) for name in names}
+    kernels = list(kernels)
+    return {name: _arithmetic(kernels, name) for name in names}
 
 
-def count_reformats(layers: Iterable[Layer]) -> int:
-    """How many layers only move data into another layout."""
-    return sum("reformat" in layer.kind.lower() for layer in layers)
+def count_reformats(kernels: Iterable[Kernel]) -> int:
+    """How many kernels only move data into another layout."""
+    return sum("reformat" in kernel.kind.lower() for kernel in kernels)
 
 
-def _arithmetic(layers: list[Layer], name: str) -> str:
-    for layer in layers:
-        if name in layer.operators and _CONVOLVES.search(layer.kind) and layer.weights:
-            kinds = {layer.inputs[0] if layer.inputs else "unknown", layer.weights[0]}
+def _arithmetic(kernels: list[Kernel], name: str) -> str:
+    for kernel in kernels:
+        if name in kernel.operators and _CONVOLVES.search(kernel.kind) and kernel.weights:
+            kinds = {kernel.inputs[0] if kernel.inputs else "unknown", kernel.weights[0]}
             return kinds.pop() if len(kinds) == 1 else "mixed"
     return "unknown"
 
 
-def _from_json(entry: dict[str, Any]) -> Layer:
+def _from_json(entry: dict[str, Any]) -> Kernel:
     weights = [entry["Weights"]] if isinstance(entry.get("Weights"), dict) else []
     constants = [c for c in entry.get("Constants", []) if isinstance(c, dict)]
-    return Layer(
+    return Kernel(
         str(entry.get("Name", "")),
         f"{entry.get('LayerType', '')} {entry.get('ParameterType', '')}".strip(),
         tuple(_type_of(tensor) for tensor in entry.get("Inputs", [])),

@@ -1,0 +1,232 @@
+"""From a finished graph to an engine where there is a device; else to a checked graph.
+
+With a device: built, loaded, inspected; parity and time are asked of it by others. Without:
+NVIDIA's own parser and builder are asked on the CPU where TensorRT for RTX is installed, and
+nothing is called an engine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from tcn_export.errors import UnsupportedModelError
+from tcn_export.progress import Progress
+from tcn_export.targets.base import Artifact
+from tcn_export.targets.tensorrt import dla
+from tcn_export.targets.tensorrt.builder import BuildError, Built, Convolution, make_request
+from tcn_export.targets.tensorrt.kernels import (
+    Kernel,
+    convolution_types,
+    count_reformats,
+    kernels_of_engine,
+    read_printed,
+)
+from tcn_export.targets.tensorrt.lint import lint, require_clean
+from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
+from tcn_export.targets.tensorrt.runner import MODEL_FILE, open_engine
+from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE, make_sidecar
+from tcn_export.targets.tensorrt.versions import VERSIONS
+from tcn_export.targets.tensorrt.worker import build_in_child
+
+NOT_EXECUTED = "the engine was not executed"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """An artifact as far as this machine can bring it.
+
+    Attributes:
+        artifact: With the engine, if one was built.
+        engine: Whether there is one, in words; for the manifest.
+        missing: Why none was built; "" where one was.
+        builder: What NVIDIA's code said; for the manifest.
+        convolutions: Arithmetic of each convolution as NVIDIA's builder chose it, by node;
+            None where it was not asked.
+    """
+
+    artifact: Artifact
+    engine: str
+    missing: str
+    builder: Mapping[str, Any]
+    convolutions: Mapping[str, str] | None
+
+
+def deploy(artifact: Artifact, model: ir.Model, progress: Progress) -> Deployment:
+    """Lint a graph, and build it as far as this machine can.
+
+    Args:
+        artifact: With `MODEL_FILE` and the settings of a TensorRT export.
+        model: The graph in it, with inferred types.
+        progress: Told how far the build is.
+
+    Raises:
+        UnsupportedModelError: Our lint, NVIDIA's parser or its builder refuses the graph.
+        UsageError: The accelerator was asked for and cannot take it.
+    """
+    settings = artifact.settings
+    notes = check(model, artifact.precision, settings)
+    found = probe()
+    missing = found.why_not(settings["runtime"])
+    module = found.runtime(settings["runtime"])
+    if missing is None and module is not None:
+        return _build_here(artifact, model, module, found, notes, progress)
+    engine = f"not built: {missing}"
+    if RTX not in found.libraries:
+        parser = "not asked: tensorrt_rtx is not installed"
+        return Deployment(artifact, engine, str(missing), {**notes, "parser": parser}, None)
+    with progress.stage("Asking NVIDIA's parser"):
+        built = _build(artifact, RTX, progress=None)
+    _require_equal(model, built.convolutions)
+    types = convolution_types(read_printed(built.layers), _convolution_names(model))
+    notes |= {
+        "parser": f"accepted by NVIDIA's parser ({RTX} {built.version}); {NOT_EXECUTED}",
+        "convolutions": types,
+        "log": built.log,
+    }
+    return Deployment(artifact, engine, str(missing), notes, types)
+
+
+def check(model: ir.Model, precision: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Hold a graph to the dialect; what falls back from an accelerator, for the manifest.
+
+    Raises:
+        UnsupportedModelError: TensorRT would refuse it; names the nodes.
+        UsageError: The accelerator was asked for and cannot take it.
+    """
+    version = VERSIONS[settings["version"]]
+    require_clean(lint(model, version, settings["profiles"]), version)
+    if settings["dla_core"] is None:
+        return {}
+    falling = dla.check(
+        model, version, precision, settings["profiles"], settings["gpu_fallback"]
+    )
+    return {"gpu_fallback": [str(finding) for finding in falling]}
+
+
+def _build_here(
+    artifact: Artifact,
+    model: ir.Model,
+    module: str,
+    found: Probe,
+    notes: dict[str, Any],
+    progress: Progress,
+) -> Deployment:
+    built = _build(artifact, module, progress)
+    _require_equal(model, built.convolutions)
+    device = found.devices[0]
+    sidecar = make_sidecar(
+        built.plan, artifact.files[MODEL_FILE], module, built.version, device, found.driver
+    )
+    sidecar["settings"] = dict(artifact.settings)
+    files = {
+        **artifact.files,
+        ENGINE_FILE: built.plan,
+        SIDECAR_FILE: json.dumps(sidecar, indent=2).encode(),
+    }
+    artifact = replace(artifact, files=files, model=ENGINE_FILE)
+    kernels = _inspect(artifact, module)
+    types = convolution_types(kernels, _convolution_names(model))
+    where = f"{device.name} (SM {device.compute_capability})"
+    notes |= {
+        "parser": f"built by {module} {built.version}",
+        "convolutions": types,
+        "reformats": count_reformats(kernels),
+        "device": device.to_json(),
+        "driver": found.driver,
+        "log": built.log,
+    }
+    return Deployment(
+        artifact, f"built with {module} {built.version} on {where}", "", notes, types
+    )
+
+
+def _inspect(artifact: Artifact, module: str) -> list[Kernel]:
+    import importlib
+
+    loaded = open_engine(artifact, cuda_graph=False).loaded
+    kernels = kernels_of_engine(importlib.import_module(module), loaded.engine)
+    loaded.close()
+    return kernels
+
+
+def _build(artifact: Artifact, module: str, progress: Progress | None) -> Built:
+    with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
+        path = Path(folder) / MODEL_FILE
+        path.write_bytes(artifact.files[MODEL_FILE])
+        request = make_request(str(path), module, artifact.settings)
+        try:
+            if progress is None:
+                return build_in_child(request, lambda _: None)
+            with progress.stage("Building the engine", 100) as advance:
+                done = 0
+
+                def report(share: float) -> None:
+                    nonlocal done
+                    percent = int(share * 100)
+                    if percent > done:  # nested phases may seem to step back
+                        advance(percent - done)
+                        done = percent
+
+                return build_in_child(request, report)
+        except BuildError as error:
+            raise UnsupportedModelError(
+                f"NVIDIA's parser or builder ({module}) refuses the graph, which our lint "
+                f"should have told before: {error}. Report it with the bundle's model.onnx."
+            ) from error
+
+
+def _convolution_names(model: ir.Model) -> list[str]:
+    return [node.name or "" for node in model.graph if node.op_type == "Conv"]
+
+
+def _require_equal(model: ir.Model, parsed: Iterable[Convolution]) -> None:
+    """Raise `UnsupportedModelError` where the parser understood a convolution otherwise."""
+    understood = {convolution.name: convolution for convolution in parsed}
+    for node in model.graph:
+        if node.op_type != "Conv":
+            continue
+        ours, theirs = _geometry(node), understood.get(node.name or "")
+        if theirs is None or ours != _along_time(theirs, node):
+            raise UnsupportedModelError(
+                f"NVIDIA's parser understood the convolution `{node.name}` as {theirs}; "
+                f"expected kernel, stride, dilation, pads and groups {ours}. Report it with "
+                "the bundle's model.onnx."
+            )
+
+
+def _geometry(node: ir.Node) -> tuple[list[int], ...]:
+    """Kernel, stride, dilation, pads in front and behind along time; and groups."""
+    weight = node.inputs[1]
+    assert weight is not None
+    assert weight.shape is not None
+    axes = len(weight.shape) - 2
+    kernel = [int(str(size)) for size in weight.shape[2:]]
+    pads = list(node.attributes.get_ints("pads", [0] * 2 * axes))
+    along = slice(axes - 1, axes)  # the last axis is time; the height of a 2-D form is 1
+    return (
+        kernel[along],
+        list(node.attributes.get_ints("strides", [1] * axes))[along],
+        list(node.attributes.get_ints("dilations", [1] * axes))[along],
+        pads[:axes][along],
+        pads[axes:][along],
+        [node.attributes.get_int("group", 1)],
+    )
+
+
+def _along_time(parsed: Convolution, node: ir.Node) -> tuple[list[int], ...]:
+    """The same of a parsed convolution: its second axis is behind time, or the 2-D height."""
+    weight = node.inputs[1]
+    assert weight is not None
+    assert weight.shape is not None
+    time = 0 if len(weight.shape) == 3 else 1
+    fields = (
+        parsed.kernel, parsed.stride, parsed.dilation, parsed.pads_before, parsed.pads_after,
+    )  # fmt: skip
+    return (*([values[time]] for values in fields), [parsed.groups])
