@@ -62,7 +62,7 @@ class TensorRTSettings:
             )
         if self.gpu_fallback and self.dla_core is None:
             raise UsageError(
-                "--gpu-fallback says what an accelerator may leave to the GPU: give --dla-core."
+                "--gpu-fallback is for what an accelerator cannot run: give --dla-core."
             )
 
     def to_json(
