@@ -29,6 +29,7 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 torch.set_num_threads(1)  # the networks are tiny, and the tests run side by side
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+BENCH = SHARED.with_name("bench")
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,14 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"real signals are not there: {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_bench() -> Path:
+    """The folder of reference networks, written as users write them, beside the checkout."""
+    if not (BENCH / "user_models.py").is_file():
+        pytest.skip(f"the reference networks are not there: {BENCH}")
+    return BENCH
 
 
 @pytest.fixture(scope="session")

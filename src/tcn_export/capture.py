@@ -23,6 +23,8 @@ from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import BATCH, LENGTH, Graph
@@ -82,13 +84,13 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
             )
         except torch.onnx.OnnxExporterError as error:
             raise UnsupportedModelError(
-                f"PyTorch's exporter cannot trace {source.path}: {_first_line(error)}"
+                f"PyTorch's exporter cannot trace {source.origin}: {_first_line(error)}"
             ) from error
     assert program is not None
     model = program.model
     if model.opset_imports.get("") != opset:  # the converter only logs where it gives up
         raise UnsupportedModelError(
-            f"{source.path} cannot be expressed in operator set {opset}: PyTorch's exporter "
+            f"{source.origin} cannot be expressed in operator set {opset}: PyTorch's exporter "
             f"stayed at {model.opset_imports.get('')}. Choose that with --opset."
         )
     _canonicalize(model)
@@ -102,10 +104,17 @@ def export_copy(module: nn.Module) -> nn.Module:
     """A copy in eval mode without weight parametrisations; its weights are rounded only once.
 
     ``weight_norm`` is computed in double precision; exporting the parametrisation itself gives
-    graphs that compute the weight again for every call.
+    graphs that compute the weight again for every call. Its older form, a hook in front of
+    ``forward`` that most published TCNs still use, is removed likewise.
     """
     plain = copy.deepcopy(module).eval().double()
     for child in plain.modules():
+        for key, hook in list(
+            child._forward_pre_hooks.items()
+        ):  # PyTorch offers no public way
+            if isinstance(hook, WeightNorm | SpectralNorm):
+                hook.remove(child)
+                del child._forward_pre_hooks[key]
         if parametrize.is_parametrized(child):
             _own_class(child)
             for name in list(child.parametrizations):  # type: ignore[arg-type]

@@ -22,6 +22,10 @@ class CheckpointError(ExportError):
     """The model file is unreadable, unsafe, incomplete or holds unusable values."""
 
 
+class FactoryError(ExportError):
+    """The user's own factory fails, or makes a network that cannot be exported."""
+
+
 class DataError(ExportError):
     """The data file is unreadable, or does not fit the model."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from tcn_export.errors import UsageError
 from tcn_export.graph import LONGEST
@@ -24,6 +25,7 @@ OLDEST_OPSET, NEWEST_OPSET = 17, 24
 DEFAULT_OPSET = 20
 """The newest one whose QuantizeLinear every current ONNX Runtime has kernels for."""
 CALIBRATION_WINDOWS = 512
+TASKS = ("classification", "regression")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,10 @@ class ExportOptions:
         name: Of the bundle; None takes the model file's stem.
         overwrite: Replace an existing bundle.
         seed: Of the stress set and of noise.
+        factory: ``MODULE:NAME`` of what makes the network, where no MODEL is given.
+        factory_args: Keyword arguments of the factory.
+        input_shape: Channels and steps of a window; a factory's network does not tell.
+        task: What the outputs of a factory's network mean; None for classification.
 
     Raises:
         UsageError: Options contradict each other.
@@ -61,6 +67,10 @@ class ExportOptions:
     name: str | None = None
     overwrite: bool = False
     seed: int = 0
+    factory: str | None = None
+    factory_args: Mapping[str, Any] | None = None
+    input_shape: tuple[int, int] | None = None
+    task: Literal["classification", "regression"] | None = None
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -102,3 +112,48 @@ class ExportOptions:
             raise UsageError(
                 f"the length is {self.length!r}; expected 1 to {LONGEST:,} or {DYNAMIC!r}."
             )
+        _check_factory(self)
+
+
+def _check_factory(options: ExportOptions) -> None:
+    if options.factory is None:
+        for name in ("factory_args", "input_shape", "task"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} belongs to --factory, which is missing: a "
+                    "checkpoint of tcn-train tells it itself. Leave it out."
+                )
+        return
+    module, _, name = options.factory.partition(":")
+    if module.endswith(".py") or "/" in module:
+        raise UsageError(
+            f"the factory {options.factory!r} names a file; expected MODULE:NAME. Start in "
+            f"the folder of the file, with {Path(module).stem}:{name or 'NAME'}."
+        )
+    if not all(part.isidentifier() for side in (module, name) for part in side.split(".")):
+        raise UsageError(
+            f"the factory {options.factory!r} is not of the form MODULE:NAME, such as "
+            "my_models:make_tcn."
+        )
+    if options.input_shape is None:
+        raise UsageError(
+            f"which signal does the network of {options.factory} take? Give --input-shape "
+            "CHANNELS,LENGTH."
+        )
+    shape = options.input_shape
+    if not (
+        isinstance(shape, tuple | list)
+        and len(shape) == 2
+        and all(type(n) is int and 1 <= n <= LONGEST for n in shape)
+    ):
+        raise UsageError(
+            f"the input shape is {shape!r}; expected channels and length, 1 to {LONGEST:,} "
+            "each."
+        )
+    if options.factory_args is not None and not isinstance(options.factory_args, Mapping):
+        raise UsageError(
+            f"the factory's arguments are {options.factory_args!r}; expected keyword "
+            "arguments by name."
+        )
+    if options.task not in (None, *TASKS):
+        raise UsageError(f"the task {options.task!r} is none of {', '.join(TASKS)}.")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tcn_export import extras, machine
 from tcn_export.bench import Latency, measure_latency
 from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
-from tcn_export.export_data import ExportData, read_export_data
+from tcn_export.errors import UsageError
+from tcn_export.export_data import ExportData, informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
 from tcn_export.judging import judge
 from tcn_export.manifest import Manifest
-from tcn_export.options import ExportOptions
+from tcn_export.options import DYNAMIC, ExportOptions
 from tcn_export.parity.gate import ParityReport
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.progress import Progress, Silent
@@ -45,12 +46,12 @@ class _Built:
 
 
 def export(
-    model: Path | str, options: ExportOptions, progress: Progress | None = None
+    model: Path | str | None, options: ExportOptions, progress: Progress | None = None
 ) -> ExportResult:
     """Export a model, judge it, and write the bundle.
 
     Args:
-        model: A checkpoint of tcn-train.
+        model: A checkpoint of tcn-train; None where ``options.factory`` makes the network.
         options: What to make of it.
         progress: Told of every stage; None tells nobody.
 
@@ -61,21 +62,18 @@ def export(
         ExportError: What its subclasses say; nothing was written then.
     """
     progress = progress or Silent()
-    model = Path(model)
+    name = _name(model, options)
     extras.require("export", "Exporting")
     load_target(options.target)  # a missing runtime is told before any work is spent
-    path = bundle_path(
-        options.out, options.name or model.stem, options.target, options.precision
-    )
+    path = bundle_path(options.out, name, options.target, options.precision)
     check_vacant(path, options.overwrite)
     check_writable(options.out)
 
-    with progress.stage(f"Reading {model.name}"):
-        from tcn_export.source.checkpoint import load_source
-
-        source = load_source(model)
+    with progress.stage(f"Reading {model or options.factory}"):
+        source = _read_source(model, options)
         length = _length(source, options)
         data = read_export_data(source, source.signature.with_length(length), options)
+        source = informed(source, data)
     with progress.stage("Capturing the graph"):
         graph = _capture(source, length, options)
     built = _build(graph, data, options, progress)
@@ -90,6 +88,45 @@ def export(
     }
     with progress.stage("Writing the bundle"):
         return ExportResult(write_bundle(path, manifest, files, options.overwrite), report)
+
+
+def _name(model: Path | str | None, options: ExportOptions) -> str:
+    """Name of the bundle: the user's, the model file's or the factory's."""
+    if model is not None and options.factory is not None:
+        raise UsageError(
+            f"{model} and --factory {options.factory} were given: weights for a factory "
+            "cannot be read from a file yet. Leave MODEL out, and let the factory load them."
+        )
+    if model is None and options.factory is None:
+        raise UsageError(
+            "nothing to export: give MODEL, a checkpoint of tcn-train, or --factory "
+            "MODULE:NAME with --input-shape CHANNELS,LENGTH."
+        )
+    if options.name is not None:
+        return options.name
+    if model is not None:
+        return Path(model).stem
+    assert options.factory is not None
+    return options.factory.partition(":")[2]
+
+
+def _read_source(model: Path | str | None, options: ExportOptions) -> Source:
+    if model is not None:
+        from tcn_export.source.checkpoint import load_source
+
+        return load_source(Path(model))
+    from tcn_export.source.foreign import load_factory
+
+    assert options.factory is not None
+    assert options.input_shape is not None
+    return load_factory(
+        options.factory,
+        options.input_shape,
+        options.task or "classification",
+        options.factory_args,
+        options.length if isinstance(options.length, int) else None,
+        is_dynamic=options.length == DYNAMIC,
+    )
 
 
 def _length(source: Source, options: ExportOptions) -> int | None:
@@ -173,11 +210,12 @@ def _manifest(
         classes=source.classes,
         sample_rate_hz=source.sample_rate_hz,
         source={
-            "file": "".join(c if c.isprintable() else "?" for c in source.path.name),
+            "file": "".join(c if c.isprintable() else "?" for c in Path(source.origin).name),
             "kind": source.kind,
             "sha256": source.sha256,
             "architecture": source.architecture,
             "parameters": source.parameters,
+            **({"arguments": dict(source.config)} if source.kind == "factory" else {}),
         },
         tools=machine.tools(),
         host=machine.host(),

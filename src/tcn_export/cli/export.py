@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,51 @@ class Length(click.ParamType[int | str]):
         return click.IntRange(min=1).convert(value, param, ctx)
 
 
+class Shape(click.ParamType[tuple[int, int]]):
+    """Channels and steps of a window, separated by a comma."""
+
+    name = "channels,length"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Read the option."""
+        parts: tuple[Any, ...] = str(value).partition(",")
+        channels, _, length = parts
+        positive = click.IntRange(min=1)
+        try:
+            return positive.convert(channels, param, ctx), positive.convert(length, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value!r} is not of the form CHANNELS,LENGTH, such as 9,512.", param, ctx
+            )
+
+
+class Arguments(click.ParamType[dict[str, Any]]):
+    """A JSON object of keyword arguments."""
+
+    name = "json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, Any]:
+        """Read the option."""
+        try:
+            arguments = json.loads(value)
+        except json.JSONDecodeError as error:
+            self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
+        if not isinstance(arguments, dict):
+            self.fail(
+                f"{value!r} is not a JSON object, such as '{{\"width\": 64}}'.", param, ctx
+            )
+        return arguments
+
+
 @command(
     "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but "
     "parity was lost (the bundle is kept), 4 the target cannot run here."
 )
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("--target", type=Choice(["onnx"]), required=True, help="Where it will run.")
 @click.option(
     "--precision",
@@ -44,7 +85,23 @@ class Length(click.ParamType[int | str]):
     metavar="NPZ|noise",
     help="Windows that calibrate int8 and judge the result; 'noise' for timing only.",
 )
-@click.option("--length", type=Length(), help="Steps of the window.  [default: as trained]")
+@click.option(
+    "--factory",
+    metavar="MODULE:NAME",
+    help="Makes a network of your own, with its weights, where no MODEL is given.",
+)
+@click.option("--factory-args", type=Arguments(), help="Keyword arguments of the factory.")
+@click.option("--input-shape", type=Shape(), help="Of a factory's network: one window.")
+@click.option(
+    "--task",
+    type=Choice(["classification", "regression"]),
+    help="What the outputs of a factory's network mean.  [default: classification]",
+)
+@click.option(
+    "--length",
+    type=Length(),
+    help="Steps of the window.  [default: as trained, or as --input-shape]",
+)
 @click.option(
     "--calibration",
     type=Choice(["minmax", "percentile", "entropy"]),
@@ -75,7 +132,9 @@ class Length(click.ParamType[int | str]):
     show_default=True,
     help="Folder that gets the bundle.",
 )
-@click.option("--name", help="Name of the bundle.  [default: the model file's]")
+@click.option(
+    "--name", help="Name of the bundle.  [default: the model file's or the factory's]"
+)
 @click.option("--overwrite", is_flag=True, help="Replace an existing bundle.")
 @click.option(
     "--seed",
@@ -84,8 +143,12 @@ class Length(click.ParamType[int | str]):
     show_default=True,
     help="Of the stress signals.",
 )
-def main(screen: Screen, model: Path, **options: Any) -> int:
-    """Export MODEL, a checkpoint of tcn-train, and prove that it computes the same."""
+def main(screen: Screen, model: Path | None, **options: Any) -> int:
+    """Export MODEL and prove that it computes the same.
+
+    MODEL is a checkpoint of tcn-train. A network of your own needs none: its --factory makes
+    it, and --input-shape tells what it takes.
+    """
     from tcn_export.options import ExportOptions
     from tcn_export.pipeline import export
 

@@ -8,7 +8,12 @@ from tcn_export.graph import Signature, TensorSpec
 
 
 def check_class_names(named: tuple[str, ...], classes: tuple[str, ...], where: str) -> None:
-    """Raise `DataError` where data names its classes otherwise than the model does."""
+    """Raise `DataError` where data names its classes otherwise than the model does.
+
+    A model that numbers its classes does not name them; then only their number counts.
+    """
+    if classes == tuple(map(str, range(len(classes)))) and len(named) == len(classes):
+        return
     if named and classes and named != classes:
         raise DataError(
             f"{where} names its classes {', '.join(named)}, but the model was trained on "

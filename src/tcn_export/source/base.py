@@ -17,32 +17,39 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "regression"]
 
+INPUT = "signal"
+OUTPUTS: dict[Task, str] = {"classification": "logits", "regression": "forecast"}
+"""Names of input and output, whoever made the network."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """A trained network.
 
     Attributes:
-        name: Names the bundle; the file's stem.
-        path: The file it was read from.
-        kind: How it was stored.
-        sha256: Hash of that file.
+        name: Names the bundle; the file's stem, or the factory's name.
+        path: The file it was read from; None where a factory made it.
+        kind: Where it comes from.
+        sha256: Hash of that file; of a factory's network, of its state dict.
         module: The eager module in eval mode. It is the oracle: no stage changes it.
         signature: Inputs and outputs, with a symbolic batch and length.
-        length: Steps of the windows it was trained on.
+        length: Steps of the windows it was trained on, or that a factory's user told.
         task: What its outputs mean.
-        classes: Class names in the order of the outputs; empty for regression.
+        classes: Class names in the order of the outputs, numbers where nobody named them;
+            empty for regression.
         sample_rate_hz: Of the signal, where known.
-        center: Mean of each input channel in the training data, (channels,).
-        spread: Deviation of each input channel in the training data, (channels,).
-        architecture: Name in `models.ARCHITECTURES`.
-        config: JSON form of its configuration.
-        training: How it was trained, as `tcn-train` recorded it.
+        center: Mean of each input channel in the training data, (channels,); zeros where it
+            is not known.
+        spread: Deviation of each input channel in the training data, (channels,); ones where
+            it is not known.
+        architecture: Name in `models.ARCHITECTURES`, or the factory, ``MODULE:NAME``.
+        config: JSON form of its configuration; of a factory, its arguments.
+        training: How it was trained, as `tcn-train` recorded it; else empty.
     """
 
     name: str
-    path: Path
-    kind: Literal["checkpoint"]
+    path: Path | None
+    kind: Literal["checkpoint", "factory"]
     sha256: str
     module: nn.Module
     signature: Signature
@@ -55,6 +62,11 @@ class Source:
     architecture: str
     config: Mapping[str, Any]
     training: Mapping[str, Any]
+
+    @property
+    def origin(self) -> str:
+        """What messages call it: its path, or its factory."""
+        return str(self.path) if self.path is not None else self.architecture
 
     @property
     def channels(self) -> int:

@@ -22,7 +22,7 @@ from tcn_export.errors import CheckpointError
 from tcn_export.files import write_bytes
 from tcn_export.graph import BATCH, LENGTH, LONGEST, Signature, TensorSpec
 from tcn_export.models import build
-from tcn_export.source.base import Source, Task
+from tcn_export.source.base import INPUT, OUTPUTS, Source, Task
 from tcn_export.source.safe_load import load_weights_only
 
 FORMAT = "tcn-export-checkpoint"
@@ -31,8 +31,6 @@ SCHEMA = 1
 
 FASTEST_HZ = 1e12
 DEEPEST = 20
-INPUT = "signal"
-OUTPUTS: dict[Task, str] = {"classification": "logits", "regression": "forecast"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +111,8 @@ def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
             raise CheckpointError(
                 f"{path} is a bare state dict of {len(content)} tensors: it does not say "
                 "which network they belong to. Expected a checkpoint written by tcn-train; "
-                "networks of your own cannot be exported yet."
+                "let a factory of your own load them, and export that with --factory "
+                "MODULE:NAME."
             )
         raise CheckpointError(
             f"{path} is not a checkpoint of tcn-export: its `format` is "

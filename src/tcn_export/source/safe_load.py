@@ -44,8 +44,9 @@ def load_weights_only(path: Path, raw: bytes) -> dict[Any, Any]:
             raise CheckpointError(
                 f"{path} holds a pickled module or other Python objects. Loading it could run "
                 "code, so it was not loaded. Expected a checkpoint written by tcn-train; "
-                "networks of your own cannot be exported yet. These two lines keep the "
-                "weights without the code:\n" + _TO_STATE_DICT
+                "a network of your own is exported with --factory MODULE:NAME. These two "
+                "lines keep its weights without the code, for the factory to load:\n"
+                + _TO_STATE_DICT
             ) from error
         raise CheckpointError(f"{path} is damaged: {error}") from error
     except (

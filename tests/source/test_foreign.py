@@ -1,0 +1,267 @@
+"""Networks that the user's own factory makes: what is found out, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tcn_export.errors import FactoryError
+from tcn_export.source.foreign import load_factory
+
+HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
+NETWORK = """
+class Net(nn.Module):
+    def __init__(self, outputs=4):
+        super().__init__()
+        self.conv = nn.Conv1d(3, 8, 3, padding=2)
+        self.head = nn.Linear(8, outputs)
+    def features(self, x):
+        return torch.relu(self.conv(x)[:, :, :-2])
+    def forward(self, x):
+        return self.head(self.features(x).mean(-1))
+"""
+STEPS = 12
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a module of the user's into the current folder; it is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+
+    def written(code: str, name: str = "mine") -> Path:
+        path = tmp_path / f"{name}.py"
+        path.write_text(f"{HEAD}{NETWORK}{code}")
+        return path
+
+    yield written
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def answering(expression: str) -> str:
+    """A factory `make` whose network answers with an expression of ``x`` and ``self``."""
+    return (
+        "\nclass Odd(Net):\n    def forward(self, x):\n"
+        f"        return {expression}\nmake = Odd\n"
+    )
+
+
+EVERY_STEP = answering("self.head(self.features(x).transpose(1, 2)).transpose(1, 2)")
+FLATTENED = """
+class Flat(Net):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(8 * 12, 4)
+    def forward(self, x):
+        return self.head(self.features(x).flatten(1))
+make = Flat
+"""
+VIEWED = FLATTENED.replace(".flatten(1)", ".reshape(-1, 8 * 12)")
+
+
+def test_a_network_becomes_a_source_in_eval_mode(write):
+    write("make = Net")
+    source = load_factory("mine:make", (3, STEPS))
+    assert (source.name, source.kind, source.path) == ("make", "factory", None)
+    assert (source.architecture, source.origin) == ("mine:make", "mine:make")
+    assert (source.length, source.task, source.channels) == (STEPS, "classification", 3)
+    assert source.classes == ("0", "1", "2", "3")
+    assert source.signature.inputs[0].shape == ("batch", 3, "length")
+    assert source.signature.outputs[0].shape == ("batch", 4)
+    assert source.signature.outputs[0].name == "logits"
+    assert not source.module.training
+    assert source.parameters == 3 * 8 * 3 + 8 + 8 * 4 + 4
+    assert (source.center.tolist(), source.spread.tolist()) == ([0.0] * 3, [1.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("code", "length", "is_dynamic", "taken", "answer", "time_axis"),
+    [
+        (EVERY_STEP, None, False, "length", (4, "length"), 2),
+        (EVERY_STEP, 7, False, "length", (4, "length"), 2),
+        (EVERY_STEP, None, True, "length", (4, "length"), 2),
+        ("make = Net", None, True, "length", (4,), None),
+        (answering("self.features(x)[:, :, ::2]"), None, False, "length", (8, 6), None),
+        (answering("self.features(x)[:, :, ::2]"), 20, False, "length", (8, 10), None),
+        (answering("self.features(x)[:, :, -5:]"), None, True, "length", (8, 5), None),
+        (answering("self.features(x).flatten(1)"), None, False, "length", (96,), None),
+        (FLATTENED, None, False, STEPS, (4,), None),
+        (VIEWED, None, False, STEPS, (4,), None),
+    ],
+)
+def test_axes_that_follow_the_length_are_found(
+    write, code, length, is_dynamic, taken, answer, time_axis
+):
+    write(code)
+    source = load_factory(
+        "mine:make", (3, STEPS), "regression", length=length, is_dynamic=is_dynamic
+    )
+    (output,) = source.signature.outputs
+    assert source.signature.inputs[0].shape == ("batch", 3, taken)
+    assert (output.name, output.shape, output.time_axis) == (
+        "forecast", ("batch", *answer), time_axis,
+    )  # fmt: skip
+    assert source.classes == ()
+    assert source.length == (length or STEPS)
+
+
+def test_arguments_go_to_the_factory(write):
+    write("def make(outputs, scale=1): return Net(outputs)")
+    source = load_factory("mine:make", (3, STEPS), arguments={"outputs": 6})
+    assert source.signature.outputs[0].shape == ("batch", 6)
+    assert source.config == {"outputs": 6}
+
+
+def test_digest_follows_the_weights_and_a_factory_without_a_seed_gives_the_same_ones(write):
+    write("make = Net\ndef other():\n    torch.manual_seed(7)\n    return Net()")
+    state = torch.get_rng_state()
+    first, again, other = (
+        load_factory(f"mine:{name}", (3, STEPS)).sha256 for name in ("make", "make", "other")
+    )
+    assert first == again != other
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_modules_are_found_in_the_current_folder_only_while_importing(write, capsys):
+    write("print('hello')\nclass Group:\n    make = Net")
+    path = list(sys.path)
+    assert load_factory("mine:Group.make", (3, STEPS)).name == "Group.make"
+    assert sys.path == path
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "hello\n")
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+def test_weights_behind_hooks_of_old_can_be_copied(write):
+    write(
+        "def make():\n    net = Net()\n"
+        "    net.conv = torch.nn.utils.weight_norm(net.conv)\n    return net"
+    )
+    source = load_factory("mine:make", (3, STEPS))
+    with torch.inference_mode():
+        assert np.isfinite(source.module(torch.ones(1, 3, STEPS)).numpy()).all()
+
+
+MAKING = {
+    "no such module": ("", "absent:make", "there is no module `absent`.*PYTHONPATH"),
+    "no such name": ("", "mine:mkae", r"mine.py has no `mkae`.*It holds Net"),
+    "import of its own fails": (
+        "import absent_package", "mine:make",
+        r"importing `mine` raised ModuleNot.*'absent_package' \(.*mine.py:14, in <module>\)",
+    ),
+    "syntax": ("def make(:", "mine:make", r"raised SyntaxError.*mine.py:14\)"),
+    "exits": ("raise SystemExit(0)", "mine:make", "importing `mine` raised SystemExit: 0"),
+    "not callable": ("make = {'a': 1}", "mine:make", "is a dict, which cannot be called"),
+    "a network": ("make = Net()", "mine:make", "a network, not a factory.*return make`"),
+    "not a network": ("make = dict", "mine:make", "returned a dict; expected a torch.nn"),
+    "raises": (
+        "def make():\n    raise KeyError('no weights')", "mine:make",
+        r"calling `mine:make` raised KeyError: 'no weights' \(.*mine.py:15, in make\)",
+    ),
+    "raises inside PyTorch": (
+        "def make():\n    return nn.Conv1d(3, 4, kernel_size='three')", "mine:make",
+        r"raised TypeError.*\(.*mine.py:15, in make\)",
+    ),
+    "missing argument": (
+        "def make(width): return Net()", "mine:make",
+        r"given arguments \(none\): missing a required argument: 'width'. It takes \(width\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MAKING)
+def test_what_cannot_be_made_is_refused_with_its_place(write, case):
+    code, factory, message = MAKING[case]
+    write(code)
+    with pytest.raises(FactoryError, match=message):
+        load_factory(factory, (3, STEPS))
+
+
+def test_surplus_arguments_are_refused(write):
+    write("make = Net")
+    with pytest.raises(FactoryError, match=r"\(width\): got an unexpected.*takes \(outputs=4"):
+        load_factory("mine:make", (3, STEPS), arguments={"width": 3})
+
+
+MEAN = "self.head(self.features(x).mean(-1))"
+WEIGHTS = {
+    "double": ("make = lambda: Net().double()", "`conv.weight` of .* is torch.float64"),
+    "half": ("make = lambda: Net().half()", "is torch.float16; expected torch.float32"),
+    "meta": ("make = lambda: Net().to('meta')", "is on meta; .*Return `model.cpu"),
+    "lazy": ("make = lambda: nn.LazyConv1d(4, 3)", "`weight` .* has no size yet"),
+    "NaN": (
+        "def make():\n    net = Net()\n    net.head.bias.data[1] = torch.nan\n    return net",
+        "1 of 4 values of `head.bias` .* are NaN or infinite",
+    ),
+}
+ANSWERS = {
+    "tuple": (f"{MEAN}, x", "answers with a tuple; so far only networks with one output"),
+    "dict": (f"dict(logits={MEAN})", "answers with a dict"),
+    "number": (f"{MEAN}.sum().item()", "answers with a float"),
+    "class indices": (f"{MEAN}.argmax(1)", "answers torch.float32 with torch.int64"),
+    "one dimension": (f"{MEAN}[:, 0]", r"with the shape \(1,\); expected \(batch, outputs\)"),
+    "four dimensions": ("self.features(x)[None]", r"with the shape \(1, 1, 8, 12\)"),
+    "squeezed batch": (f"{MEAN}.squeeze()", r"\(1, 3, 12\) with the shape \(4,\).*squeeze"),
+    "batch behind": (f"{MEAN}.T", r"\(1, 3, 12\) with the shape \(4, 1\); .* batch of 1"),
+    "outputs follow the batch": (
+        f"{MEAN}.repeat(1, len(x))", "answers depends on the batch: .4,., .8,. and .12,.",
+    ),
+    "NaN": (f"{MEAN} * torch.nan", "4 of 4 values that .* are NaN or infinite"),
+    "infinite": (f"{MEAN} / 0", "4 of 4 values that .* are NaN or infinite"),
+    "time in the middle": (
+        "self.head(self.features(x).transpose(1, 2))", r"\(batch, steps, outputs\).*transpose",
+    ),
+    "dropout": (f"F.dropout({MEAN}, 0.5)", "differently each time, in eval mode"),
+    "in place": ("self.head(self.features(x.mul_(2)).mean(-1))", "changes its input while"),
+    "constants in single": (
+        "self.head((self.features(x) @ torch.ones(12, 1))[:, :, 0])",
+        "on torch.float64 of .*The float64 copy is what",
+    ),
+    "wrong channels": ("self.head(F.conv1d(x, torch.ones(8, 5, 3)).mean(-1))",
+        r"\(1, 3, 12\) raised RuntimeError: .*5 channels.* \(.*py:17, in forward\).*--input",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WEIGHTS)
+def test_weights_that_cannot_be_exported_are_refused(write, case):
+    code, message = WEIGHTS[case]
+    write(code)
+    with pytest.raises(FactoryError, match=message):
+        load_factory("mine:make", (3, STEPS))
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+def test_answers_that_cannot_be_exported_are_refused(write, case):
+    expression, message = ANSWERS[case]
+    write(answering(expression))
+    with pytest.raises(FactoryError, match=message):
+        load_factory("mine:make", (3, STEPS))
+
+
+@pytest.mark.parametrize(
+    ("code", "options", "message"),
+    [
+        (FLATTENED, {"length": 13}, r"\(1, 3, 13\) raised .*--length asks for it"),
+        (FLATTENED, {"is_dynamic": True}, r"\(1, 3, 25\) raised .*--length dynamic asks for"),
+        (
+            answering("self.features(x)[:, :, ::2]"), {"is_dynamic": True},
+            r"\(8, 6\), \(8, 13\), \(8, 3\) at 12, 25, 6 steps. With --length dynamic",
+        ),
+        (answering("self.features(x).flatten(1)"), {"is_dynamic": True}, "same size always"),
+        (
+            answering("self.features(x) if x.shape[2] == 12 else self.features(x)[:, :, 0]"),
+            {"length": 13}, r"\(8,\) and \(8, 12\) at 13 and 12 steps",
+        ),
+    ],
+)  # fmt: skip
+def test_lengths_that_a_network_does_not_run_at_are_refused(write, code, options, message):
+    write(code)
+    with pytest.raises(FactoryError, match=message):
+        load_factory("mine:make", (3, STEPS), **options)
