@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
@@ -58,3 +59,13 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_data(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Windows for `tiny_model`, labelled with its own answers."""
     return make_data(tmp_path_factory.mktemp("tiny-data") / "tiny.npz", tiny_model, 300)
+
+
+@pytest.fixture(scope="session")
+def rtx() -> str:
+    """TensorRT for RTX, which parses and builds without a device: NVIDIA's own code."""
+    if find_spec("tensorrt_rtx") is None:
+        pytest.skip(
+            "tensorrt_rtx is not installed: its wheels are for Linux and Windows on x86"
+        )
+    return "tensorrt_rtx"

@@ -1,1 +1,1 @@
-"""The device kit: one script, free of PyTorch and tcn-export, that builds and proves an engine."""
+"""The device kit: one script, without PyTorch or tcn-export, that proves an engine."""

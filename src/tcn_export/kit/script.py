@@ -172,7 +172,7 @@ def measure(kit: Kit, runner: Any, cuda_graph: bool) -> dict[str, Any]:
 
 
 def stream(kit: Kit, runner: Any) -> dict[str, Any]:
-    """Run many steps with carried states; the time of one, and whether a reset repeats them."""
+    """Run many steps with carried states; their time, and that a reset repeats them."""
     rng = np.random.default_rng(0)
     shapes = {
         spec["name"]: [1 if isinstance(n, str) else n for n in spec["shape"]]

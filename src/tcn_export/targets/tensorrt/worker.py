@@ -41,27 +41,24 @@ def build_in_child(request: BuildRequest, report: Report) -> Built:
         TargetUnavailableError: The library cannot be used on this machine.
     """
     with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
-        plan = os.path.join(folder, "plan")
-        with open(
-            os.path.join(folder, "stderr"), "w+", encoding="utf-8", errors="replace"
-        ) as err:
+        plan, words = os.path.join(folder, "plan"), os.path.join(folder, "words")
+        with open(words, "wb") as stderr:
             child = subprocess.Popen(
                 _command(plan),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=err,
+                stderr=stderr,
                 text=True,
             )
-            try:
-                answer = _converse(child, request, report)
-            finally:  # an interrupt as well
-                child.kill()
-                child.wait()
-            err.seek(0)
-            tail = " | ".join(err.read().strip().splitlines()[-_TAIL_LINES:])
+            with child:
+                try:
+                    answer = _converse(child, request, report)
+                except BaseException:  # an interrupt too leaves no builder behind
+                    child.kill()
+                    raise
         if answer is None:
-            end = _end(child.returncode)
-            raise BuildError(f"the builder {end}; its last words: {tail or 'none'}")
+            end, last = _end(child.returncode), _last_lines(words)
+            raise BuildError(f"the builder {end}; its last words: {last or 'none'}")
         if "unavailable" in answer:
             raise TargetUnavailableError(str(answer["unavailable"]))
         if "error" in answer:
@@ -83,7 +80,6 @@ def _converse(child: Any, request: BuildRequest, report: Report) -> dict[str, An
         if "done" not in answer:
             return answer
         report(answer["done"])
-    child.wait()  # its output is closed: it is ending
     return None
 
 
@@ -91,6 +87,11 @@ def _command(plan: str) -> list[str]:
     """The worker as a program: this module, or the script that it was made part of."""
     module = [__file__] if __spec__ is None else ["-m", __spec__.name]
     return [sys.executable, *module, WORKER_FLAG, plan]
+
+
+def _last_lines(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return " | ".join(file.read().strip().splitlines()[-_TAIL_LINES:])
 
 
 def _end(code: int) -> str:
