@@ -15,6 +15,7 @@ from tcn_export.targets.tensorrt.versions import VERSIONS
 from tcn_export.targets.tensorrt.worker import build_in_child
 
 HALF = 0x2E66  # 0.1 as the text of ONNX wants it: the bits
+HALVES = f"{HALF}, {HALF}, {HALF}"
 W = ", ".join("1" for _ in range(12))
 PROFILES = {"x": [[1, 4, 16], [1, 4, 16], [8, 4, 16]]}
 GOOD = f"""
@@ -130,8 +131,8 @@ REFUSED_BY_US = {
         in_half(GOOD)
         .replace('"" : 18', '"" : 19')
         .replace("float s = {0.1}", f"float16 s = {{{HALF}}}")
-        .replace("float[3] sw = {0.1, 0.2, 0.3}", f"float16[3] sw = {{{HALF}, {HALF}, {HALF}}}")
-        .replace("float[3] b = {0.1, 0.2, 0.3}", f"float16[3] b = {{{HALF}, {HALF}, {HALF}}}"),
+        .replace("float[3] sw = {0.1, 0.2, 0.3}", f"float16[3] sw = {{{HALVES}}}")
+        .replace("float[3] b = {0.1, 0.2, 0.3}", f"float16[3] b = {{{HALVES}}}"),
         "has a scale in float16; float32 is what builds on every device",
     ),
     "quantised on one side": (

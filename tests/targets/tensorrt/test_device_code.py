@@ -1,0 +1,136 @@
+"""The code of the device, as far as it goes without one; where there is one, see test_gpu."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import onnx_ir as ir
+import pytest
+
+from targets.stateful import stateful_graph
+from tcn_export.errors import TargetUnavailableError
+from tcn_export.targets.onnxruntime import build
+from tcn_export.targets.tensorrt import worker
+from tcn_export.targets.tensorrt.builder import BuildError, BuildRequest
+from tcn_export.targets.tensorrt.cudart import Cuda
+from tcn_export.targets.tensorrt.probe import Device, Probe, probe
+from tcn_export.targets.tensorrt.runner import open_engine
+from tcn_export.targets.tensorrt.settings import TensorRTSettings, profiles
+from tcn_export.targets.tensorrt.worker import build_in_child
+
+HERE = probe()
+no_device = pytest.mark.skipif(bool(HERE.devices), reason="this machine has a CUDA device")
+SHAPES = {
+    "x": [[1, 3, 1]] * 2 + [[4, 3, 1]],
+    "past_0": [[1, 3, 2]] * 2 + [[4, 3, 2]],
+    "past_1": [[1, 8, 8]] * 2 + [[4, 8, 8]],
+}
+
+
+@pytest.fixture(scope="module")
+def stateful_model(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("stateful") / "model.onnx"
+    ir.save(stateful_graph().model, path)
+    return str(path)
+
+
+@no_device
+def test_probe_finds_no_device_and_imports_nothing():
+    assert HERE.devices == ()
+    assert HERE.why_not().startswith("no CUDA device")
+    assert "tensorrt" not in sys.modules
+
+
+def test_full_tensorrt_goes_before_rtx():
+    device = Device("GPU", "8.9", 8192, is_integrated=False)
+    both = Probe("12.6", (device,), {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7"}, "")
+    assert both.runtime() == "tensorrt"
+    assert both.runtime("rtx") == "tensorrt_rtx"
+    assert both.why_not() is None
+    rtx_only = Probe("12.6", (device,), {"tensorrt_rtx": "1.7"}, "")
+    assert rtx_only.runtime() == "tensorrt_rtx"
+    assert rtx_only.why_not("tensorrt") == "tensorrt is not installed"
+    assert Probe("12.6", (device,), {}, "").why_not() == "tensorrt is not installed"
+
+
+def test_a_stateful_graph_is_built_by_nvidia(rtx, stateful_model):
+    shares: list[float] = []
+    built = build_in_child(BuildRequest(stateful_model, rtx, SHAPES, 2**26), shares.append)
+    assert [(c.kernel, c.dilation, c.pads_before) for c in built.convolutions] == [
+        ([3, 1], [1, 1], [0, 0]),
+        ([3, 1], [4, 1], [0, 0]),
+    ]
+    assert len(built.plan) > 10_000
+    assert shares
+    assert max(shares) <= 1
+    assert built.log == []
+
+
+def test_what_the_builder_refuses_is_said_in_its_words(rtx, stateful_model):
+    with pytest.raises(BuildError, match="no optimization profile"):
+        build_in_child(BuildRequest(stateful_model, rtx, {}, 2**26), lambda _: None)
+
+
+def test_what_the_parser_refuses_is_said_in_its_words(rtx, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(BuildError, match="Failed to parse"):
+        build_in_child(
+            BuildRequest(str(tmp_path / "bad.onnx"), rtx, {}, 2**26), lambda _: None
+        )
+
+
+def test_a_missing_library_is_not_a_crash(stateful_model):
+    request = BuildRequest(stateful_model, "tensorrt_of_mars", SHAPES, 2**26)
+    with pytest.raises(TargetUnavailableError, match="tensorrt_of_mars cannot be imported"):
+        build_in_child(request, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (f"import os; os.kill(os.getpid(), {signal.SIGSEGV:d})", r"crashed \(SIGSEGV\)"),
+        ("import sys; print('out of luck', file=sys.stderr); sys.exit(3)",
+         r"ended with exit code 3; its last words: out of luck"),
+    ],
+)  # fmt: skip
+def test_a_crash_of_the_builder_is_an_error_message(
+    code, message, stateful_model, monkeypatch
+):
+    """A real process that really crashes, as NVIDIA's code does without a driver."""
+    monkeypatch.setattr(worker, "_command", lambda _: [sys.executable, "-c", code])
+    with pytest.raises(BuildError, match=message):
+        build_in_child(BuildRequest(stateful_model, "any", SHAPES, 2**26), lambda _: None)
+
+
+def test_a_crash_within_the_library_is_an_error_message(stateful_model, tmp_path, monkeypatch):
+    (tmp_path / "crashing_runtime.py").write_text("import os; os.abort()")
+    monkeypatch.setenv(
+        "PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    )
+    with pytest.raises(BuildError, match=r"crashed \(SIGABRT\)"):
+        build_in_child(
+            BuildRequest(stateful_model, "crashing_runtime", SHAPES, 2**26), lambda _: None
+        )
+
+
+@no_device
+def test_no_cuda_runtime_is_claimed_without_a_device():
+    with pytest.raises(TargetUnavailableError, match=r"libcudart|CUDA error"):
+        Cuda()
+
+
+@no_device
+def test_an_engine_is_not_opened_without_a_device(stateful_model):
+    settings = TensorRTSettings().to_json(stateful_graph().signature, (1, 1, 1), False)
+    artifact = build(stateful_graph(), "float32")
+    artifact = type(artifact)("trt", "float32", "window", "model.onnx", artifact.files,
+                              artifact.signature, settings)  # fmt: skip
+    with pytest.raises(TargetUnavailableError, match=r"cannot run here: no CUDA device"):
+        open_engine(artifact)
+
+
+def test_profiles_hold_every_symbol_of_inputs_and_states():
+    signature = stateful_graph().signature
+    assert profiles(signature, 4, (1, 1, 1)) == SHAPES
