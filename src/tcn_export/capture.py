@@ -179,13 +179,19 @@ def _name_nodes(graph: ir.Graph) -> None:
 
 def _name_constants(graph: ir.Graph) -> None:
     """Name constants that are no parameters after the input they feed: ``x/Pad.pads``."""
+    taken = set(graph.initializers)
     for value in [v for v in graph.initializers.values() if (v.name or "").startswith("val_")]:
         use = next(iter(value.uses()))
         node, index = use.node, use.idx
         schema = onnx.defs.get_schema(
             node.op_type, graph.opset_imports[node.domain], node.domain
         )
-        value.name = f"{node.name}.{schema.inputs[min(index, len(schema.inputs) - 1)].name}"
+        base = f"{node.name}.{schema.inputs[min(index, len(schema.inputs) - 1)].name}"
+        name, n = base, 2
+        while name in taken:  # the inputs of Concat all have one name
+            name, n = f"{base}_{n}", n + 1
+        taken.add(name)
+        value.name = name
 
 
 def _module_path(node: ir.Node) -> str:
