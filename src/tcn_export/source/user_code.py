@@ -7,6 +7,7 @@ says what was raised, and in which line of whose file. Nothing of ours runs insi
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import inspect
 import os
@@ -51,6 +52,11 @@ def make_module(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise FactoryError(
             f"`{factory}` returned a {type(module).__name__}; expected a torch.nn.Module. "
             "Return the network itself."
+        )
+    if isinstance(module, torch.jit.ScriptModule):
+        raise FactoryError(
+            f"`{factory}` returned a TorchScript module, which PyTorch's exporter cannot "
+            "trace. Return the eager module that was scripted."
         )
     return module
 
@@ -106,9 +112,10 @@ def _find(factory: str, name: str, path: str) -> Callable[..., Any]:
     for part in path.split("."):
         if not hasattr(found, part):
             own = [n for n, v in vars(found).items() if callable(v) and not n.startswith("_")]
+            near = difflib.get_close_matches(part, own, n=3) or own[:8]
             raise FactoryError(
                 f"{where} has no `{path}`, which the factory `{factory}` asks for. It holds "
-                f"{', '.join(own[:8]) or 'nothing that can be called'}."
+                f"{', '.join(near) or 'nothing that can be called'}."
             )
         found = getattr(found, part)
     if isinstance(found, nn.Module):
