@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from support import make_checkpoint, make_data
+from tcn_export.targets.cuda_driver import count_devices
 
 hypothesis.settings.register_profile(
     # The same examples every time: a commit is not to blame for what chance finds. Chance has
@@ -47,6 +48,18 @@ def shared_bench() -> Path:
     if not (BENCH / "user_models.py").is_file():
         pytest.skip(f"the reference networks are not there: {BENCH}")
     return BENCH
+
+
+@pytest.fixture(scope="session")
+def cuda_device() -> None:
+    """For tests that need a GPU; asks driver and runtime, not the code that is tested."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this build of ONNX Runtime has no CUDA provider")
+    devices, found = count_devices()
+    if not devices:
+        pytest.skip(found)
 
 
 @pytest.fixture(scope="session")

@@ -64,6 +64,24 @@ def test_manifest_survives_its_json_form(written):
     assert Manifest.from_json(loaded.manifest.to_json()) == loaded.manifest
 
 
+def test_settings_reach_the_artifact(bundle):
+    assert load_bundle(bundle).artifact().settings == {}
+    told = {"cuda_graph": True, "profile": {"batch": [1, 8]}, "core": None}
+    edit(bundle, lambda entries: entries.update(settings=told))
+    assert load_bundle(bundle).artifact().settings == told
+
+
+def test_bundles_from_before_there_were_settings_have_none(bundle):
+    edit(bundle, lambda entries: entries.pop("settings"))
+    assert load_bundle(bundle).manifest.settings == {}
+
+
+def test_settings_of_another_kind_are_refused(bundle):
+    edit(bundle, lambda entries: entries.update(settings=["cuda_graph"]))
+    with pytest.raises(BundleError, match=r"`manifest.settings` is .*, expected an object"):
+        load_bundle(bundle)
+
+
 def test_every_listed_file_was_read(written):
     loaded = load_bundle(str(written))
     assert set(loaded.files) == {"model.onnx", "golden.npz", "report.json"}

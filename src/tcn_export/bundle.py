@@ -42,7 +42,7 @@ class Bundle:
         """A runner for the bundle's model; 0 threads takes all cores.
 
         Raises:
-            MissingExtraError: The runtime is not installed.
+            TargetUnavailableError: The runtime is not installed, or cannot run here.
             BundleError: The target is unknown to this version, or the runtime refuses the
                 model.
         """
@@ -63,6 +63,7 @@ class Bundle:
             manifest.model,
             self.files,
             manifest.signature,
+            manifest.settings,
         )
 
 

@@ -12,7 +12,8 @@ from tcn_export.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors"),
-    "cpu": ("onnxruntime",),  # the extra `gpu` brings the same module
+    "cpu": ("onnxruntime",),
+    "gpu": ("onnxruntime",),  # another wheel with the same module; targets/providers.py looks
     "train": ("torch", "lightning", "aeon"),
 }
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
-from tcn_export.structure import NUMBER, TEXT, Each
+from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
 from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
-# Schema history. 1: 2026-11-23, first.
+# Schema history. 1: 2026-11-23, first; 2026-11-24, `settings`, empty where it is missing.
 SCHEMA = 1
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int32", "int64"}
@@ -47,6 +47,7 @@ _FORM = {
     "mode": TEXT,
     "hop": (None, int),
     "model": TEXT,
+    "settings": Each(ANYTHING),
     "task": {"classification", "regression"},
     "inputs": [_SPEC],
     "outputs": [_SPEC],
@@ -130,6 +131,7 @@ class Manifest:
     latency: Mapping[str, Any] | None
     verified: bool
     waived: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
     hop: int | None = None
     receptive_field: int | None = None
     lookahead: int | None = None
@@ -146,6 +148,7 @@ class Manifest:
             "mode": self.mode,
             "hop": self.hop,
             "model": self.model,
+            "settings": dict(self.settings),
             "task": self.task,
             "inputs": [spec.to_json() for spec in self.signature.inputs],
             "outputs": [spec.to_json() for spec in self.signature.outputs],
@@ -174,6 +177,8 @@ class Manifest:
         Raises:
             ValueError: A field is missing or of another kind; the message names it.
         """
+        if isinstance(entries, dict):
+            entries = {"settings": {}, **entries}  # older bundles have none
         structure.check(entries, _FORM, "manifest")
         assert isinstance(entries, dict)
         for side in ("inputs", "outputs"):

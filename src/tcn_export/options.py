@@ -26,6 +26,7 @@ DEFAULT_OPSET = 20
 """The newest one whose QuantizeLinear every current ONNX Runtime has kernels for."""
 CALIBRATION_WINDOWS = 512
 TASKS = ("classification", "regression")
+CUDA_GRAPH_TARGETS = ("cuda", "trt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +51,13 @@ class ExportOptions:
         factory_args: Keyword arguments of the factory.
         input_shape: Channels and steps of a window; a factory's network does not tell.
         task: What the outputs of a factory's network mean; None for classification.
+        cuda_graph: Have the runner capture its calls as CUDA graphs and replay them.
 
     Raises:
         UsageError: Options contradict each other.
     """
 
-    target: Literal["onnx"] = "onnx"
+    target: Literal["onnx", "cuda"] = "onnx"
     precision: Precision = "float32"
     data: Path | str | None = None
     length: int | str | None = None
@@ -71,6 +73,7 @@ class ExportOptions:
     factory_args: Mapping[str, Any] | None = None
     input_shape: tuple[int, int] | None = None
     task: Literal["classification", "regression"] | None = None
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -80,6 +83,7 @@ class ExportOptions:
         ):
             if value not in choices:
                 raise UsageError(f"the {name} {value!r} is none of {', '.join(choices)}.")
+        self._check_target()
         if self.precision == "int8" and self.data is None:
             raise UsageError(
                 "int8 needs real windows to calibrate on and to judge the loss: give --data "
@@ -113,6 +117,20 @@ class ExportOptions:
                 f"the length is {self.length!r}; expected 1 to {LONGEST:,} or {DYNAMIC!r}."
             )
         _check_factory(self)
+
+    def _check_target(self) -> None:
+        """Raise `UsageError` where the target cannot do what the other options ask."""
+        if self.target == "cuda" and self.precision == "int8":
+            raise UsageError(
+                "ONNX Runtime computes a quantised graph in float on CUDA: int8 would cost "
+                "accuracy there and gain nothing. Use --target trt for int8 on a GPU, or "
+                "leave --precision out."
+            )
+        if self.cuda_graph and self.target not in CUDA_GRAPH_TARGETS:
+            raise UsageError(
+                f"--cuda-graph is for the targets {' and '.join(CUDA_GRAPH_TARGETS)}, not for "
+                f"{self.target}. Leave it out."
+            )
 
 
 def _check_factory(options: ExportOptions) -> None:

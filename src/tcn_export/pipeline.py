@@ -64,7 +64,7 @@ def export(
     progress = progress or Silent()
     name = _name(model, options)
     extras.require("export", "Exporting")
-    load_target(options.target)  # a missing runtime is told before any work is spent
+    load_target(options.target).check_available()  # told before any work is spent
     path = bundle_path(options.out, name, options.target, options.precision)
     check_vacant(path, options.overwrite)
     check_writable(options.out)
@@ -148,7 +148,8 @@ def _build(
     graph: Graph, data: ExportData | None, options: ExportOptions, progress: Progress
 ) -> _Built:
     target = load_target(options.target)
-    plain = target.build(graph, "float32")
+    settings = {"cuda_graph": True} if options.cuda_graph else {}
+    plain = target.build(graph, "float32", settings)
     if options.precision == "float32":
         return _Built(plain, graph)
     assert data is not None
@@ -164,7 +165,7 @@ def _build(
     ranges = calibrate(graph, chosen.x, options.calibration, dialect, progress)
     with progress.stage("Quantising"):
         quantized = quantize(graph, ranges, dialect)
-        artifact = target.build(quantized, "int8")
+        artifact = target.build(quantized, "int8", settings)
         coverage = measure_coverage(graph, optimized_model(artifact))
     how = {
         **dialect.to_json(),
@@ -205,6 +206,7 @@ def _manifest(
         precision=built.artifact.precision,
         mode=built.artifact.mode,
         model=built.artifact.model,
+        settings=built.artifact.settings,
         task=source.task,
         signature=built.artifact.signature,
         classes=source.classes,

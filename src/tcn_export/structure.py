@@ -31,6 +31,7 @@ def _is_finite(value: object) -> bool:
 
 
 NUMBER = Kind("a finite number", lambda v: _is_finite(v) and not isinstance(v, bool))
+ANYTHING = Kind("anything", lambda _: True)
 TEXT = Kind("printable text", lambda v: isinstance(v, str) and v.isprintable())
 
 

@@ -72,7 +72,9 @@ class Arguments(click.ParamType[dict[str, Any]]):
     "parity was lost (the bundle is kept), 4 the target cannot run here."
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
-@click.option("--target", type=Choice(["onnx"]), required=True, help="Where it will run.")
+@click.option(
+    "--target", type=Choice(["onnx", "cuda"]), required=True, help="Where it will run."
+)
 @click.option(
     "--precision",
     type=Choice(["float32", "int8"], {"fp32": "float32"}),
@@ -143,6 +145,7 @@ class Arguments(click.ParamType[dict[str, Any]]):
     show_default=True,
     help="Of the stress signals.",
 )
+@click.option("--cuda-graph", is_flag=True, help="On a GPU: capture calls, and replay them.")
 def main(screen: Screen, model: Path | None, **options: Any) -> int:
     """Export MODEL and prove that it computes the same.
 

@@ -12,7 +12,7 @@ from tcn_export.errors import PARITY_FAILED
 
 @command(
     "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 "
-    "wrong usage, 3 parity was lost, 4 the runtime is not installed."
+    "wrong usage, 3 parity was lost, 4 the target cannot run here."
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(

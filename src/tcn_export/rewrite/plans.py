@@ -17,4 +17,4 @@ ONNX: tuple[Rewrite, ...] = (
     SplitMean(),
 )
 
-PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX}
+PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX, "cuda": ONNX}

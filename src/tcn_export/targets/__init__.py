@@ -8,7 +8,10 @@ from typing import cast
 from tcn_export import extras
 from tcn_export.targets.base import Target
 
-_MODULES = {"onnx": ("tcn_export.targets.onnxruntime", "cpu")}
+_MODULES = {
+    "onnx": ("tcn_export.targets.onnxruntime", "cpu"),
+    "cuda": ("tcn_export.targets.cuda", "gpu"),
+}
 """Module of each target, and the extra that brings its runtime."""
 
 TARGETS = tuple(_MODULES)

@@ -53,8 +53,17 @@ class Runner(Protocol):
 class Target(Protocol):
     """What the module of a target offers."""
 
-    def build(self, graph: Graph, precision: Precision) -> Artifact:
-        """Make the artifact of a finished graph."""
+    def check_available(self) -> None:
+        """Tell, before any work is spent, whether artifacts can run on this machine.
+
+        Raises:
+            TargetUnavailableError: They cannot; the message says what it needs.
+        """
+
+    def build(
+        self, graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+    ) -> Artifact:
+        """Make the artifact of a finished graph; ``settings`` become those of the artifact."""
 
     def runner(self, artifact: Artifact, threads: int = 0) -> Runner:
         """Make a runner for an artifact; 0 threads takes all cores.

@@ -8,7 +8,7 @@ other fields are skipped by their length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from tcn_export.targets.protobuf import fields
 
 _TENSOR = "Tensor"
 _NESTED: dict[str, dict[int, str]] = {
@@ -25,7 +25,6 @@ _NESTED: dict[str, dict[int, str]] = {
 }  # fmt: skip
 _EXTERNAL = {13, 14}
 _DEEPEST = 100  # protobuf's own limit
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def has_external_data(model: bytes) -> bool:
@@ -40,7 +39,7 @@ def has_external_data(model: bytes) -> bool:
 def _message_has(message: memoryview, kind: str, depth: int) -> bool:
     if depth > _DEEPEST:
         raise ValueError(f"its messages are nested more than {_DEEPEST} deep")
-    for number, content in _fields(message):
+    for number, content in fields(message):
         if kind == _TENSOR:
             if number in _EXTERNAL and content not in (b"", 0):
                 return True
@@ -51,41 +50,3 @@ def _message_has(message: memoryview, kind: str, depth: int) -> bool:
         ):
             return True
     return False
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Number and content of every field; numbers of fixed width count as empty bytes."""
-    position = 0
-    while position < len(message):
-        key, position = _varint(message, position)
-        if not 8 <= key < 2**32:  # readers cut longer keys off, and would see another field
-            raise ValueError(f"a field number out of range at byte {position}")
-        kind, content = key & 7, message[:0]
-        if kind == _VARINT:
-            value, position = _varint(message, position)
-            yield key >> 3, value
-            continue
-        if kind == _BYTES:
-            size, position = _varint(message, position)
-            content = message[position : position + size]
-        elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
-        else:
-            raise ValueError(f"wire type {kind} at byte {position}")
-        position += size
-        if position > len(message):
-            raise ValueError("a field reaches beyond the end")
-        yield key >> 3, content
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if position >= len(message):
-            break
-        byte = message[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError(f"an unfinished number at byte {position}")

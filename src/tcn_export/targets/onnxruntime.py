@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime as ort
 
 from tcn_export.data import Array
-from tcn_export.errors import BundleError, UnsupportedModelError
+from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import Graph, Signature
 from tcn_export.targets.base import (
     Artifact,
@@ -19,22 +19,21 @@ from tcn_export.targets.base import (
     check_feeds,
     symbol_sizes,
 )
-from tcn_export.targets.external_data import has_external_data
+from tcn_export.targets.session import (
+    MODEL_FILE,
+    RUNTIME_ERRORS,
+    cannot,
+    check_interface,
+    check_self_contained,
+    serialize,
+    session_options,
+)
 from tcn_export.targets.states import CarriedStates
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-MODEL_FILE = "model.onnx"
-_ERRORS = 3  # severity: its warnings speak to its own developers
-_RUNTIME_ERRORS = (
-    ort.capi.onnxruntime_pybind11_state.Fail,
-    ort.capi.onnxruntime_pybind11_state.InvalidArgument,
-    ort.capi.onnxruntime_pybind11_state.InvalidGraph,
-    ort.capi.onnxruntime_pybind11_state.InvalidProtobuf,
-    ort.capi.onnxruntime_pybind11_state.NotImplemented,
-    ort.capi.onnxruntime_pybind11_state.RuntimeException,
-)
+_PROVIDERS = ["CPUExecutionProvider"]
 
 
 class OnnxRuntimeRunner:
@@ -51,34 +50,16 @@ class OnnxRuntimeRunner:
 
     def __init__(self, model: bytes, signature: Signature, threads: int = 0) -> None:
         self.signature = signature
-        options = _options(threads)
-        _check_self_contained(model)
+        check_self_contained(model)
         try:
             self._session = ort.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                model, session_options(threads), providers=_PROVIDERS
             )
-        except _RUNTIME_ERRORS as error:
-            raise BundleError(
-                f"ONNX Runtime {ort.__version__} cannot load the model: {error}"
-            ) from error
+        except RUNTIME_ERRORS as error:
+            raise cannot("load", error) from error
+        check_interface(self._session, signature)
         self._names = [output.name for output in self._session.get_outputs()]
         self._states = CarriedStates(signature.states)
-        taken = {value.name for value in self._session.get_inputs()}
-        expected = {spec.name for spec in signature.inputs}
-        expected |= {state.input for state in signature.states}
-        if taken != expected:
-            raise BundleError(
-                f"the model takes the inputs {', '.join(sorted(taken)) or 'none'}, but it "
-                f"should take {', '.join(sorted(expected)) or 'none'}. It was altered; export "
-                "it again."
-            )
-        produced = {state.output for state in signature.states}
-        if not produced <= set(self._names):
-            missing = ", ".join(sorted(produced - set(self._names)))
-            raise BundleError(
-                f"the model does not give the states {missing}. It was altered; export it "
-                "again."
-            )
 
     def reset(self) -> None:
         """Forget the states; see `Runner.reset`."""
@@ -90,20 +71,27 @@ class OnnxRuntimeRunner:
         states = self._states.inputs(symbol_sizes(self.signature, feeds))
         try:
             values = self._session.run(self._names, {**feeds, **states})
-        except _RUNTIME_ERRORS as error:
-            raise BundleError(
-                f"ONNX Runtime {ort.__version__} cannot run the model: {error}"
-            ) from error
+        except RUNTIME_ERRORS as error:
+            raise cannot("run", error) from error
         return self._states.carry(dict(zip(self._names, values, strict=True)))
 
 
-def build(graph: Graph, precision: Precision) -> Artifact:
-    """Make the artifact of a finished graph."""
-    import onnx_ir as ir  # exporting only: running a bundle must not need it
+def check_available() -> None:
+    """A CPU is always there."""
 
-    model = ir.to_proto(graph.model).SerializeToString()
+
+def build(
+    graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+) -> Artifact:
+    """Make the artifact of a finished graph."""
     return Artifact(
-        "onnx", precision, "window", MODEL_FILE, {MODEL_FILE: model}, graph.signature
+        "onnx",
+        precision,
+        "window",
+        MODEL_FILE,
+        serialize(graph),
+        graph.signature,
+        dict(settings or {}),
     )
 
 
@@ -122,34 +110,12 @@ def optimized_model(artifact: Artifact) -> ir.Model:
 
     with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
         path = Path(folder) / "optimized.onnx"
-        options = _options(threads=1)
+        options = session_options(threads=1)
         options.optimized_model_filepath = str(path)
         try:
-            ort.InferenceSession(
-                artifact.files[artifact.model], options, providers=["CPUExecutionProvider"]
-            )
-        except _RUNTIME_ERRORS as error:
+            ort.InferenceSession(artifact.files[artifact.model], options, providers=_PROVIDERS)
+        except RUNTIME_ERRORS as error:
             raise UnsupportedModelError(
                 f"ONNX Runtime {ort.__version__} cannot run the graph: {error}"
             ) from error
         return ir.load(path)
-
-
-def _check_self_contained(model: bytes) -> None:
-    try:
-        outside = has_external_data(model)
-    except ValueError as error:
-        raise BundleError(f"the model is no ONNX file: {error}. Export it again.") from error
-    if outside:
-        raise BundleError(
-            "the model points to weights in another file, which no hash covers. Save it with "
-            "its weights inside, or export it again."
-        )
-
-
-def _options(threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS
-    return options
