@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from support import make_checkpoint, make_data
-from tcn_export.targets.cuda_driver import count_devices
+from tcn_export.targets.cuda_driver import ask_driver
 
 hypothesis.settings.register_profile(
     # The same examples every time: a commit is not to blame for what chance finds. Chance has
@@ -57,9 +57,9 @@ def cuda_device() -> None:
 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this build of ONNX Runtime has no CUDA provider")
-    devices, found = count_devices()
-    if not devices:
-        pytest.skip(found)
+    driver = ask_driver()
+    if not driver.devices:
+        pytest.skip(driver.problem)
 
 
 @pytest.fixture(scope="session")

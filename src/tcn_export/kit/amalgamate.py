@@ -21,6 +21,7 @@ PIECES = (
     "tcn_export.parity.tolerance",
     "tcn_export.parity.golden",
     "tcn_export.parity.gate",
+    "tcn_export.targets.cuda_driver",
     "tcn_export.targets.tensorrt.probe",
     "tcn_export.targets.tensorrt.cudart",
     "tcn_export.targets.tensorrt.builder",

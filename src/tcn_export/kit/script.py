@@ -71,16 +71,16 @@ def build_and_prove(options: argparse.Namespace) -> int:
     found = probe()
     module = _choose_runtime(kit, found, options.runtime)
     built = _build(kit, module)
-    if not found.devices:
+    if not found.driver.devices:
         raise TargetUnavailableError(
-            f"{found.problem}. The graph was accepted and built by NVIDIA's code ({module} "
-            f"{built.version}, {len(built.convolutions)} convolutions, {len(built.plan):,} "
+            f"{found.driver.problem}. The graph was accepted and built by NVIDIA's code "
+            f"({module} {built.version}, {len(built.convolutions)} convolutions, {len(built.plan):,} "
             "bytes); the engine was not executed, and nothing was written. Run this on the "
             "device."
         )
     trt, cuda = importlib.import_module(module), Cuda()
-    device = found.devices[0]
-    print(f"device: {device.name}, SM {device.compute_capability}, driver {found.driver}")
+    device, driver = found.driver.devices[0], found.driver.version
+    print(f"device: {device.name}, SM {device.compute_capability}, driver {driver}")
     runner = kit.runner(trt, built.plan, cuda, options.cuda_graph)
     report = judge(kit, runner)
     print_report(report)
@@ -94,7 +94,7 @@ def build_and_prove(options: argparse.Namespace) -> int:
     if options.stream:
         told["stream"] = stream(kit, runner)
     print(json.dumps({key: told[key] for key in told if key != "rows"}, indent=2))
-    sidecar = make_sidecar(built.plan, kit.model, module, built.version, device, found.driver)
+    sidecar = make_sidecar(built.plan, kit.model, module, built.version, device, driver)
     _write(kit, ENGINE_FILE, built.plan)
     _write(kit, SIDECAR_FILE, json.dumps({**sidecar, **told}, indent=2).encode())
     _write(kit, REPORT_FILE, json.dumps(told, indent=2).encode())
@@ -228,18 +228,16 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
     """
     version = found.libraries.get("tensorrt", "")
     if wanted != "rtx" and version and version_numbers(version) < OLDEST:
-        line = trtexec_line(
-            version, kit.manifest["precision"], kit.settings, kit.settings["profiles"]
-        )
+        line = trtexec_line(version, kit.manifest["precision"], kit.settings)
         raise TargetUnavailableError(
             f"TensorRT {version} is too old for this script, which needs 10.3. Build with\n"
             f"  {line}\nand compare the outputs with {GOLDEN_FILE} yourself."
         )
     module = found.runtime(wanted)
-    if not found.devices and wanted == "auto" and RTX in found.libraries:
+    if not found.driver.devices and wanted == "auto" and RTX in found.libraries:
         return RTX  # the one that builds without a device
-    if module is None or (not found.devices and module != RTX):
-        reason = found.problem or f"{wanted} is not installed"
+    if module is None or (not found.driver.devices and module != RTX):
+        reason = found.driver.problem or f"{wanted} is not installed"
         raise TargetUnavailableError(
             f"{reason}. This script needs an NVIDIA GPU, and TensorRT 10.3 or newer for this "
             f"Python ({sys.version.split()[0]}). On a Jetson TensorRT belongs to the system's "

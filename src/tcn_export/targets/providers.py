@@ -15,7 +15,7 @@ from typing import Any
 import onnxruntime as ort
 
 from tcn_export.errors import BundleError, TargetUnavailableError
-from tcn_export.targets.cuda_driver import count_devices
+from tcn_export.targets.cuda_driver import ask_driver
 from tcn_export.targets.node_types import integer_nodes
 from tcn_export.targets.session import RUNTIME_ERRORS, cannot
 
@@ -51,14 +51,14 @@ def require_device(provider: str) -> None:
     listed = [device.ep_name for device in ort.get_ep_devices()]
     if provider in listed:
         return
-    devices, found = count_devices() if provider == CUDA else (0, "")
-    if provider in built_in and devices:
+    driver = ask_driver() if provider == CUDA else None
+    if provider in built_in and driver is not None and driver.devices:
         return
     facts = [f"its devices are those of {', '.join(listed) or 'no provider'}"]
     if provider not in built_in:
         facts.append(f"it was built for {', '.join(built_in)} only")
-    if found:
-        facts.append(found)
+    if driver is not None and driver.problem:
+        facts.append(driver.problem)
     raise _unavailable(provider, "; ".join(facts))
 
 

@@ -11,17 +11,20 @@ import pytest
 
 from targets.stateful import stateful_graph
 from tcn_export.errors import TargetUnavailableError
+from tcn_export.targets.cuda_driver import Device, Driver
 from tcn_export.targets.onnxruntime import build
 from tcn_export.targets.tensorrt import worker
 from tcn_export.targets.tensorrt.builder import BuildError, BuildRequest
 from tcn_export.targets.tensorrt.cudart import Cuda
-from tcn_export.targets.tensorrt.probe import Device, Probe, probe
+from tcn_export.targets.tensorrt.probe import Probe, probe
 from tcn_export.targets.tensorrt.runner import open_engine
 from tcn_export.targets.tensorrt.settings import TensorRTSettings, profiles
 from tcn_export.targets.tensorrt.worker import build_in_child
 
 HERE = probe()
-no_device = pytest.mark.skipif(bool(HERE.devices), reason="this machine has a CUDA device")
+no_device = pytest.mark.skipif(
+    bool(HERE.driver.devices), reason="this machine has a CUDA device"
+)
 SHAPES = {
     "x": [[1, 3, 1]] * 2 + [[4, 3, 1]],
     "past_0": [[1, 3, 2]] * 2 + [[4, 3, 2]],
@@ -38,21 +41,21 @@ def stateful_model(tmp_path_factory) -> str:
 
 @no_device
 def test_probe_finds_no_device_and_imports_nothing():
-    assert HERE.devices == ()
+    assert HERE.driver.devices == ()
     assert HERE.why_not().startswith("no CUDA device")
     assert "tensorrt" not in sys.modules
 
 
 def test_full_tensorrt_goes_before_rtx():
-    device = Device("GPU", "8.9", 8192, is_integrated=False)
-    both = Probe("12.6", (device,), {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7"}, "")
+    driver = Driver("12.6", (Device("GPU", "8.9", 8192, is_integrated=False),), "")
+    both = Probe(driver, {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7"})
     assert both.runtime() == "tensorrt"
     assert both.runtime("rtx") == "tensorrt_rtx"
     assert both.why_not() is None
-    rtx_only = Probe("12.6", (device,), {"tensorrt_rtx": "1.7"}, "")
+    rtx_only = Probe(driver, {"tensorrt_rtx": "1.7"})
     assert rtx_only.runtime() == "tensorrt_rtx"
     assert rtx_only.why_not("tensorrt") == "tensorrt is not installed"
-    assert Probe("12.6", (device,), {}, "").why_not() == "tensorrt is not installed"
+    assert Probe(driver, {}).why_not() == "tensorrt is not installed"
 
 
 def test_a_stateful_graph_is_built_by_nvidia(rtx, stateful_model):

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tcn_export.errors import BundleError
-from tcn_export.targets.tensorrt.probe import Device
+from tcn_export.targets.cuda_driver import Device
 from tcn_export.targets.tensorrt.sidecar import check_sidecar, make_sidecar, read_sidecar
 
 ORIN = Device("Orin", "8.7", 7619, is_integrated=True)

@@ -5,7 +5,13 @@ import pytest
 from tcn_export.targets.tensorrt.trtexec import trtexec_line, version_numbers
 
 PROFILES = {"signal": [[1, 9, 512], [1, 9, 512], [32, 9, 512]]}
-SETTINGS = {"tf32": False, "workspace_bytes": 2**30, "dla_core": None, "gpu_fallback": False}
+SETTINGS = {
+    "profiles": PROFILES,
+    "tf32": False,
+    "workspace_bytes": 2**30,
+    "dla_core": None,
+    "gpu_fallback": False,
+}
 
 
 @pytest.mark.parametrize(
@@ -20,7 +26,7 @@ SETTINGS = {"tf32": False, "workspace_bytes": 2**30, "dla_core": None, "gpu_fall
 def test_precision_is_told_only_where_the_graph_does_not_say_it(
     version, precision, expected, forbidden
 ):
-    words = trtexec_line(version, precision, SETTINGS, PROFILES).split()
+    words = trtexec_line(version, precision, SETTINGS).split()
     assert set(expected) <= set(words)
     assert not set(forbidden) & set(words)
     assert "--noTF32" in words
@@ -30,15 +36,15 @@ def test_precision_is_told_only_where_the_graph_does_not_say_it(
 
 
 def test_accelerator_and_tf32():
-    settings = {**SETTINGS, "tf32": True, "dla_core": 1, "gpu_fallback": True}
-    words = trtexec_line("10.3", "float16", settings, {}).split()
+    asked = {"tf32": True, "dla_core": 1, "gpu_fallback": True, "profiles": {}}
+    words = trtexec_line("10.3", "float16", {**SETTINGS, **asked}).split()
     assert words[-2:] == ["--useDLACore=1", "--allowGPUFallback"]
     assert "--noTF32" not in words
     assert not [word for word in words if "Shapes" in word]
 
 
 def test_names_are_quoted_for_a_shell():
-    line = trtexec_line("10.3", "float32", SETTINGS, {"a b": [[1], [1], [2]]})
+    line = trtexec_line("10.3", "float32", {**SETTINGS, "profiles": {"a b": [[1], [1], [2]]}})
     assert "'--minShapes=a b:1'" in line
 
 

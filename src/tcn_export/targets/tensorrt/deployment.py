@@ -120,9 +120,14 @@ def _build_here(
 ) -> Deployment:
     built = _build(artifact, module, progress)
     _require_equal(model, built.convolutions)
-    device = found.devices[0]
+    device = found.driver.devices[0]
     sidecar = make_sidecar(
-        built.plan, artifact.files[MODEL_FILE], module, built.version, device, found.driver
+        built.plan,
+        artifact.files[MODEL_FILE],
+        module,
+        built.version,
+        device,
+        found.driver.version,
     )
     sidecar["settings"] = dict(artifact.settings)
     files = {
@@ -139,7 +144,7 @@ def _build_here(
         "convolutions": types,
         "reformats": count_reformats(kernels),
         "device": device.to_json(),
-        "driver": found.driver,
+        "driver": found.driver.version,
         "log": built.log,
     }
     return Deployment(

@@ -67,7 +67,7 @@ def open_engine(artifact: Artifact, cuda_graph: bool | None = None) -> TensorRTR
     trt = importlib.import_module(module)
     plan, model = artifact.files[ENGINE_FILE], artifact.files[MODEL_FILE]
     sidecar = read_sidecar(artifact.files[SIDECAR_FILE])
-    check_sidecar(sidecar, plan, model, module, trt.__version__, found.devices[0])
+    check_sidecar(sidecar, plan, model, module, trt.__version__, found.driver.devices[0])
     states = [(state.input, state.output) for state in artifact.signature.states]
     use_graph = artifact.settings["cuda_graph"] if cuda_graph is None else cuda_graph
     largest = largest_batch(artifact.settings["profiles"])

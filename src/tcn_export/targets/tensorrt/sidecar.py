@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tcn_export.errors import BundleError
-from tcn_export.targets.tensorrt.probe import Device
+from tcn_export.targets.cuda_driver import Device
 
 ENGINE_FILE = "model.engine"
 SIDECAR_FILE = "model.engine.json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 OLDEST = (10, 3)
@@ -30,25 +30,20 @@ def version_numbers(version: str) -> tuple[int, ...]:
     return tuple(int(n) for n in match.group().split(".")) if match else (0,)
 
 
-def trtexec_line(
-    version: str,
-    precision: str,
-    settings: Mapping[str, Any],
-    profiles: Mapping[str, Sequence[Sequence[int]]],
-) -> str:
+def trtexec_line(version: str, precision: str, settings: Mapping[str, Any]) -> str:
     """A command for a shell.
 
     Args:
         version: Of TensorRT.
         precision: Of the graph; before TensorRT 10 the builder has to be told it too.
-        settings: Of the export: workspace, TF32, accelerator.
-        profiles: Smallest, usual and largest shape of each input.
+        settings: Of the export: shapes, workspace, TF32, accelerator.
     """
     numbers = version_numbers(version)
     words = ["trtexec", "--onnx=model.onnx", "--saveEngine=model.engine"]
     for index, kind in enumerate(("minShapes", "optShapes", "maxShapes")):
         shapes = [
-            f"{name}:{'x'.join(map(str, shape[index]))}" for name, shape in profiles.items()
+            f"{name}:{'x'.join(map(str, shape[index]))}"
+            for name, shape in settings["profiles"].items()
         ]
         if shapes:
             words.append(f"--{kind}={','.join(shapes)}")
