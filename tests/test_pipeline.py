@@ -8,64 +8,27 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from architectures import ARCHITECTURES, UNLUCKY
 from support import NO_SHRINKING, make_checkpoint, make_data, run
 from tcn_export import ExportOptions, export, load_bundle, verify
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.inspect import main as inspect_command
 from tcn_export.cli.verify import main as verify_command
 from tcn_export.errors import UsageError
-from tcn_export.models.resnet1d import ResNet1dConfig, WangResNetConfig
+from tcn_export.models.resnet1d import WangResNetConfig
 from tcn_export.models.tcn import TCNConfig
 
-SIZES = {"in_channels": st.integers(1, 4), "outputs": st.integers(1, 5)}
-WIDTHS = st.lists(st.integers(1, 10), min_size=1, max_size=4).map(tuple)
+
+def unlucky(test):
+    for config, length, dynamic, seed in UNLUCKY:
+        test = example(config=config, length=length, dynamic=dynamic, seed=seed)(test)
+    return test
 
 
-@st.composite
-def tcns(draw):
-    widths = draw(WIDTHS)
-    dilations = tuple(draw(st.integers(1, 9)) for _ in widths)
-    return draw(
-        st.builds(
-            TCNConfig,
-            widths=st.just(widths),
-            dilations=st.just(dilations),
-            kernel_size=st.integers(1, 6),
-            convolutions=st.integers(1, 2),
-            norm=st.sampled_from(["batch", "weight", "none"]),
-            dropout=st.sampled_from([0.0, 0.5]),
-            head=st.sampled_from(["last", "every", "mean"]),
-            causal_padding=st.sampled_from(["left", "crop"]),
-            **SIZES,
-        )
-    )
-
-
-@st.composite
-def resnets(draw):
-    widths = draw(WIDTHS)
-    strides = tuple(draw(st.integers(1, 3)) for _ in widths)
-    return draw(
-        st.builds(
-            ResNet1dConfig,
-            widths=st.just(widths),
-            strides=st.just(strides),
-            blocks=st.integers(1, 2),
-            kernel_size=st.integers(1, 6),
-            stem_kernel=st.integers(1, 6),
-            **SIZES,
-        )
-    )
-
-
-ARCHITECTURES = st.one_of(
-    tcns(), resnets(), st.builds(WangResNetConfig, widths=st.just((4, 6, 6)), **SIZES)
-)
-
-
+@unlucky
 @settings(max_examples=10 if settings().max_examples <= 25 else 150, phases=NO_SHRINKING)
 @given(
     config=ARCHITECTURES,

@@ -172,6 +172,7 @@ def test_golden_data_that_does_not_belong_is_an_error(bundles, tiny_data, tmp_pa
         ({"windows/answers": answers[:-1]}, "keeps answers on other windows"),
         ({"normal/float32/logits": single[:-1]}, "do not belong together"),
         ({"normal/float32/logits": single.astype(np.float64)}, "do not belong together"),
+        ({"normal/float32_error/logits": np.zeros(2)}, "golden.npz is damaged"),
     ):
         bundle = shutil.copytree(bundles["float32"], tmp_path / "b", dirs_exist_ok=True)
         forge_golden(bundle, **changes)

@@ -59,7 +59,11 @@ def test_noise_windows_are_seeded():
 
 GOLDEN = Golden(
     (Feed("normal", "stress", {"x": np.ones((2, 1, 3), np.float32)}),),
-    {"normal": Reference({"y": np.array([[1 / 3]])}, {"y": np.array([[1 / 3]], np.float32)})},
+    {
+        "normal": Reference(
+            {"y": np.array([[1 / 3]])}, {"y": np.array([[1 / 3]], np.float32)}, {"y": 1e-3}
+        )
+    },
     ("a", "b"),
     WindowAnswers(answers=np.array([0, 1, 1])),
 )
@@ -71,7 +75,17 @@ def test_golden_data_survives_its_file():
     assert again.classes == ("a", "b")
     assert again.references["normal"].float64["y"][0, 0] == 1 / 3
     assert again.references["normal"].float32["y"].dtype == np.float32
+    assert again.references["normal"].eager_error("y") == 1e-3
     np.testing.assert_array_equal(again.windows.answers, [0, 1, 1])
+
+
+def test_golden_data_of_earlier_versions_knows_the_error_of_one_draw():
+    drawn_once = Reference(
+        GOLDEN.references["normal"].float64, GOLDEN.references["normal"].float32
+    )
+    golden = Golden(GOLDEN.feeds, {"normal": drawn_once}, ())
+    again = golden_from_bytes(golden_to_bytes(golden))
+    assert again.references["normal"].eager_error("y") == abs(float(np.float32(1 / 3)) - 1 / 3)
 
 
 def test_golden_data_of_a_regression_without_windows():

@@ -1,16 +1,16 @@
 """Golden data: feeds with the eager model's outputs, kept in the bundle as ``golden.npz``.
 
-Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``, ``feeds`` (names
-and kinds in order), ``classes``, and for the windows the export was judged on
-``windows/answers`` (top class per window or step) or ``windows/squared_error`` (per window),
-both of the eager model.
+Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``,
+``FEED/float32_error/NAME`` (a number), ``feeds`` (names and kinds in order), ``classes``, and
+for the windows the export was judged on ``windows/answers`` (top class per window or step) or
+``windows/squared_error`` (per window), both of the eager model.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,27 @@ from tcn_export.archive import read_arrays
 from tcn_export.data import Array
 from tcn_export.errors import BundleError
 from tcn_export.parity.feeds import Feed
+from tcn_export.parity.metrics import max_abs_error
 
 GOLDEN_FILE = "golden.npz"
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """The eager model's outputs for one feed, by name, in both precisions."""
+    """The eager model's outputs for one feed, by name, in both precisions.
+
+    ``float32_error`` is the largest error that float32 was seen to make, drawn several times;
+    bundles of earlier versions hold none.
+    """
 
     float64: Mapping[str, Array]
     float32: Mapping[str, Array]
+    float32_error: Mapping[str, float] = field(default_factory=dict)
+
+    def eager_error(self, name: str) -> float:
+        """What eager float32 errs in an output."""
+        own = max_abs_error(self.float32[name], self.float64[name])
+        return max(own, self.float32_error.get(name, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +79,12 @@ def golden_to_bytes(golden: Golden) -> bytes:
             ("input", feed.inputs),
             ("float64", reference.float64),
             ("float32", reference.float32),
+            ("float32_error", reference.float32_error),
         ):
-            arrays |= {f"{feed.name}/{part}/{name}": value for name, value in values.items()}
+            arrays |= {
+                f"{feed.name}/{part}/{name}": np.asarray(value)
+                for name, value in values.items()
+            }
     if golden.windows is not None:
         if golden.windows.answers is not None:
             arrays["windows/answers"] = golden.windows.answers.astype(np.int32)
@@ -92,7 +107,9 @@ def golden_from_bytes(raw: bytes) -> Golden:
         for name, kind in arrays["feeds"].tolist():
             feeds.append(Feed(name, kind, _part(arrays, name, "input")))
             references[name] = Reference(
-                _part(arrays, name, "float64"), _part(arrays, name, "float32")
+                _part(arrays, name, "float64"),
+                _part(arrays, name, "float32"),
+                _numbers(arrays, name, "float32_error"),
             )
         windows = None
         if "windows/answers" in arrays:
@@ -121,8 +138,16 @@ def _check_pair(reference: Reference) -> None:
 
 
 def _part(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, Array]:
-    prefix = f"{feed}/{part}/"
-    found = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    found = _entries(arrays, feed, part)
     if not found:
-        raise KeyError(f"no `{prefix}`")
+        raise KeyError(f"no `{feed}/{part}/`")
     return found
+
+
+def _numbers(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, float]:
+    return {name: float(value) for name, value in _entries(arrays, feed, part).items()}
+
+
+def _entries(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, Array]:
+    prefix = f"{feed}/{part}/"
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tcn_export.parity.metrics import largest, max_abs_error
+from tcn_export.parity.metrics import largest
 
 EAGER_MULTIPLE = 8.0
 """float32: another order of summation may err a few times as much as eager float32 does."""
@@ -48,15 +48,16 @@ def float32_limit(eager_error: float, largest: float) -> float:
     """Largest absolute error that a float32 artifact may make.
 
     Args:
-        eager_error: Largest absolute error of eager float32 against eager float64.
+        eager_error: Largest absolute error of eager float32 against eager float64, of all
+            that were drawn.
         largest: Largest absolute output of eager float64.
     """
     epsilon = float(np.finfo(np.float32).eps)
     return max(EAGER_MULTIPLE * eager_error, EPSILON_MULTIPLE * epsilon * largest)
 
 
-def noise_floor(precision: str, float64: NDArray[Any], float32: NDArray[Any]) -> float:
+def noise_floor(precision: str, float64: NDArray[Any], eager_error: float) -> float:
     """How much of an output's variation a precision may lose; less counts as constant."""
     if precision == "float32":
-        return float32_limit(max_abs_error(float32, float64), largest(float64))
+        return float32_limit(eager_error, largest(float64))
     return float(np.sqrt(np.mean(np.square(float64)))) * 10 ** (-INT8_SQNR_DB / 20)
