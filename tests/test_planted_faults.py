@@ -16,19 +16,25 @@ from tcn_export.capture import capture
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
 from tcn_export.rewrite import plans
+from tcn_export.rewrite.base import run as rewrite
 from tcn_export.rewrite.base import run_plan
+from tcn_export.rewrite.half_precision import HalfPrecision
 from tcn_export.source.checkpoint import load_source
 
 INT8_FAULTS = sorted(set(FAULTS) - {"one weight changed by 1 %", "NaN"})
 # 1 % of one weight is less than int8 rounds away; NaN has no integer to become
+HALF_FAULTS = sorted(set(FAULTS) - {"one weight changed by 1 %"})
+# which is less than float16 may lose; before the conversion it is found at any precision
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory, tiny_model, tiny_data):
-    """Verified bundles of both precisions."""
+    """Verified bundles of all precisions."""
     out = tmp_path_factory.mktemp("good")
     arguments = ["--target", "onnx", "--data", tiny_data, "--out", out, "-q"]
-    assert run(export_command, tiny_model, *arguments).code == 0
+    for precision in ("float32", "float16"):
+        ran = run(export_command, tiny_model, *arguments, "--precision", precision)
+        assert ran.code == 0
     int8 = run(export_command, tiny_model, *arguments, "--precision", "int8", "--max-drop", 5)
     assert int8.code == 0
     return out
@@ -71,6 +77,29 @@ def test_int8_export_catches(fault, tiny_model, tiny_data, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+def test_float16_export_catches(fault, tiny_model, tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setitem(plans.PLANS, "onnx", FAULTS[fault])
+    options = ["--target", "onnx", "--precision", "fp16", "--data", tiny_data]
+    ran = run(export_command, tiny_model, *options, "--out", tmp_path, "--json")
+    assert ran.code == 3
+    failed = {r["stage"] for r in ran.json["parity"]["rows"] if r["status"] == "fail"}
+    assert "before float16" in failed
+    if fault in HALF_FAULTS:
+        assert {"artifact", "rounded to float16"} < failed
+    assert run(verify_command, tmp_path / "tiny-onnx-float16", "--data", tiny_data).code == 3
+
+
+@pytest.mark.parametrize("fault", HALF_FAULTS)
+def test_verify_catches_a_float16_model_that_was_altered(fault, good, tiny_model, tmp_path):
+    bundle = shutil.copytree(good / "tiny-onnx-float16", tmp_path / "bundle")
+    assert run(verify_command, bundle).code == 0
+    graph = run_plan(FAULTS[fault], capture(load_source(tiny_model), 24, 20))
+    half = rewrite(HalfPrecision({}), graph)
+    alter(bundle, {"model.onnx": ir.to_proto(half.model).SerializeToString()})
+    assert run(verify_command, bundle).code == 3
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_verify_catches_a_model_that_was_altered(fault, good, tiny_model, tmp_path):
     bundle = shutil.copytree(good / "tiny-onnx-float32", tmp_path / "bundle")
     assert run(verify_command, bundle).code == 0
@@ -81,7 +110,7 @@ def test_verify_catches_a_model_that_was_altered(fault, good, tiny_model, tmp_pa
     assert ran.json["verdict"] == "fail"
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_verify_catches_class_names_in_another_order(precision, good, tmp_path):
     bundle = shutil.copytree(good / f"tiny-onnx-{precision}", tmp_path / "bundle")
     path = bundle / "manifest.json"

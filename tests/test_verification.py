@@ -17,18 +17,20 @@ from tcn_export.errors import DataError
 from tcn_export.models.tcn import TCNConfig
 from tcn_export.verification import verify
 
+PRECISIONS = ("float32", "float16", "int8")
+
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory, tiny_model, tiny_data):
     out = tmp_path_factory.mktemp("verify")
-    for precision in ("float32", "int8"):
+    for precision in PRECISIONS:
         options = ["--precision", precision, "--max-drop", 5, "--data", tiny_data, "-q"]
         ran = run(export_command, tiny_model, "--target", "onnx", *options, "--out", out)
         assert ran.code == 0
-    return {p: out / f"tiny-onnx-{p}" for p in ("float32", "int8")}
+    return {p: out / f"tiny-onnx-{p}" for p in PRECISIONS}
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_bundle_verifies_again_with_and_without_its_data(bundles, tiny_data, precision):
     alone = verify(load_bundle(bundles[precision]))
     assert alone.verified
@@ -85,7 +87,7 @@ def test_regressions_and_answers_per_step_verify_too(tmp_path, head):
     regression = {"task": "regression", "classes": ()} if head == "last" else {}
     model = make_checkpoint(tmp_path / "m.pt", config, length=20, **regression)
     data = make_data(tmp_path / "d.npz", model, 120)
-    for precision in ("float32", "int8"):
+    for precision in PRECISIONS:
         options = ["--precision", precision, "--max-drop", 20, "--data", data]
         ran = run(export_command, model, "--target", "onnx", *options, "--out", tmp_path)
         assert ran.code == 0, ran.stdout
@@ -112,9 +114,17 @@ def moved(answers, share):
     return changed % 4
 
 
-@pytest.mark.parametrize(("share", "code"), [(0.0, 0), (0.01, 3)])
-def test_float32_answers_stay_as_they_were(share, code, bundles, tiny_data, tmp_path):
-    bundle = shutil.copytree(bundles["float32"], tmp_path / "b")
+@pytest.mark.parametrize(
+    ("precision", "share", "code"),
+    [
+        ("float32", 0.0, 0),
+        ("float32", 0.003, 3),
+        ("float16", 0.003, 0),
+        ("float16", 0.01, 3),
+    ],
+)
+def test_answers_stay_as_they_were(precision, share, code, bundles, tiny_data, tmp_path):
+    bundle = shutil.copytree(bundles[precision], tmp_path / "b")
     answers = np.load(bundle / "golden.npz")["windows/answers"]
     forge_golden(bundle, **{"windows/answers": moved(answers, share)})
     assert run(verify_command, bundle, "--data", tiny_data).code == code
@@ -131,8 +141,9 @@ def test_int8_without_labels_is_judged_again(share, code, tiny_model, tmp_path):
     assert run(verify_command, bundle, "--data", data).code == code
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16"])
 @pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (1.1, 3)])
-def test_errors_of_a_float32_regression_stay_as_they_were(factor, code, tmp_path):
+def test_errors_of_a_regression_stay_as_they_were(precision, factor, code, tmp_path):
     config = TCNConfig(in_channels=2, outputs=3, widths=(6, 6), dilations=(1, 2))
     model = make_checkpoint(tmp_path / "m.pt", config, task="regression", classes=())
     data = make_data(tmp_path / "d.npz", model, 60)
@@ -140,9 +151,9 @@ def test_errors_of_a_float32_regression_stay_as_they_were(factor, code, tmp_path
         arrays = dict(archive)
     arrays["y_test"] = arrays["y_test"] + np.float32(1)
     np.savez(data, **arrays)
-    options = ["--target", "onnx", "--data", data, "--out", tmp_path]
+    options = ["--target", "onnx", "--data", data, "--out", tmp_path, "--precision", precision]
     assert run(export_command, model, *options).code == 0
-    bundle = tmp_path / "m-onnx-float32"
+    bundle = tmp_path / f"m-onnx-{precision}"
     errors = np.load(bundle / "golden.npz")["windows/squared_error"]
     forge_golden(bundle, **{"windows/squared_error": factor * errors})
     ran = run(verify_command, bundle, "--data", data, "--json")
@@ -202,7 +213,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_verifying_needs_neither_torch_nor_onnx(bundles, tiny_data, precision):
     arguments = [sys.executable, "-c", WITHOUT, bundles[precision], "--data", tiny_data]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tcn_export.export_data import ExportData, golden_feeds
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
-from tcn_export.parity.gate import Gate, ParityReport, Row, waive
+from tcn_export.parity.gate import Gate, ParityReport, Row, Stage, waive
 from tcn_export.parity.golden import Golden, WindowAnswers
 from tcn_export.progress import Progress
 from tcn_export.targets import load_target
@@ -19,10 +19,26 @@ if TYPE_CHECKING:
     from tcn_export.source.base import Source
 
 
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What else is judged beside an artifact.
+
+    Attributes:
+        before: The float32 artifact that was converted to a lower precision. It is held to the
+            float32 limits: rounding would hide a fault of the rewrites that costs little here.
+        rounded: The artifact as float32 arithmetic with every rounding to float16 written out;
+            None where the runtime itself computes in float16, or nothing does. It is held to
+            the artifact's limits, and stands for it on the windows.
+    """
+
+    before: Artifact | None = None
+    rounded: Artifact | None = None
+
+
 def judge(
     source: Source,
     artifact: Artifact,
-    before_int8: Artifact | None,
+    stages: Stages,
     data: ExportData | None,
     options: ExportOptions,
     progress: Progress,
@@ -32,8 +48,7 @@ def judge(
     Args:
         source: Holds the eager model.
         artifact: What is judged.
-        before_int8: The float32 artifact that was quantised. It is held to the float32 limits:
-            rounding to 8 bits would hide a fault of the rewrites that costs no answer here.
+        stages: What is judged beside it.
         data: Windows to judge on; None for the stress set alone.
         options: Limits and seed.
         progress: Told of every stage.
@@ -53,20 +68,33 @@ def judge(
             references[feed.name] = oracle.run(feed.inputs)
             advance()
         golden = Golden(feeds, references, source.classes)
-        rows = [] if before_int8 is None else _judge_float(gate, golden, before_int8)
+        rows = _judge_before(gate, golden, stages.before)
         rows += gate.judge_golden(golden, runner)
+        if stages.rounded is not None:
+            runner = _runner(stages.rounded)
+            rows += _at("rounded to float16", gate.judge_golden(golden, runner))
     if data is None:
         return golden, ParityReport(tuple(rows))
     more, answers = _judge_windows(gate, oracle, runner, data, options, progress)
+    if stages.rounded is not None:
+        more = [
+            replace(row, note=row.note or "every value rounded to float16") for row in more
+        ]
     golden = replace(golden, windows=answers)
     if data.kind == "noise":
         return golden, ParityReport((*rows, *waive(more, "seeded noise")), ("real data",))
     return golden, ParityReport((*rows, *more))
 
 
-def _judge_float(gate: Gate, golden: Golden, artifact: Artifact) -> list[Row]:
-    rows = replace(gate, precision="float32").judge_golden(golden, _runner(artifact))
-    return [replace(row, stage="before int8") for row in rows]
+def _judge_before(gate: Gate, golden: Golden, before: Artifact | None) -> list[Row]:
+    if before is None:
+        return []
+    rows = replace(gate, precision="float32").judge_golden(golden, _runner(before))
+    return _at("before int8" if gate.precision == "int8" else "before float16", rows)
+
+
+def _at(stage: Stage, rows: list[Row]) -> list[Row]:
+    return [replace(row, stage=stage) for row in rows]
 
 
 def _judge_windows(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
+from tcn_export.parity.gate import Stage
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
 from tcn_export.targets.base import Mode, Precision
 
@@ -38,7 +39,7 @@ _ROW = {
     "limit": (None, TEXT, NUMBER),
     "status": {"pass", "fail", "waived", "recorded"},
     "note": TEXT,
-    "stage": {"artifact", "before int8"},
+    "stage": set(get_args(Stage)),
 }
 _FORM = {
     "name": TEXT,

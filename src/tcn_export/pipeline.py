@@ -13,7 +13,8 @@ from tcn_export.errors import UsageError
 from tcn_export.export_data import ExportData, informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
-from tcn_export.judging import judge
+from tcn_export.halving import halve
+from tcn_export.judging import Stages, judge
 from tcn_export.manifest import Manifest
 from tcn_export.options import DYNAMIC, ExportOptions
 from tcn_export.parity.gate import ParityReport
@@ -37,11 +38,11 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The artifact with the graph it holds; at int8 also what it was before, and how."""
+    """The artifact with its graph, what is judged beside it, and how int8 was made."""
 
     artifact: Artifact
     graph: Graph
-    before_int8: Artifact | None = None
+    stages: Stages = Stages()  # noqa: RUF009 - frozen
     quantization: dict[str, Any] | None = None
 
 
@@ -76,8 +77,8 @@ def export(
         source = informed(source, data)
     with progress.stage("Capturing the graph"):
         graph = _capture(source, length, options)
-    built = _build(graph, data, options, progress)
-    golden, report = judge(source, built.artifact, built.before_int8, data, options, progress)
+    built = _build(graph, source, data, options, progress)
+    golden, report = judge(source, built.artifact, built.stages, data, options, progress)
     with progress.stage("Timing"):
         latency = _time(built.artifact, golden)
     manifest = _manifest(source, built, data, options, report, latency)
@@ -145,13 +146,21 @@ def _capture(source: Source, length: int | None, options: ExportOptions) -> Grap
 
 
 def _build(
-    graph: Graph, data: ExportData | None, options: ExportOptions, progress: Progress
+    graph: Graph,
+    source: Source,
+    data: ExportData | None,
+    options: ExportOptions,
+    progress: Progress,
 ) -> _Built:
     target = load_target(options.target)
     settings = {"cuda_graph": True} if options.cuda_graph else {}
     plain = target.build(graph, "float32", settings)
     if options.precision == "float32":
         return _Built(plain, graph)
+    if options.precision == "float16":
+        half, rounded = halve(graph, source, data, options, progress)
+        stages = Stages(plain, target.build(rounded, "float16"))
+        return _Built(target.build(half, "float16"), half, stages)
     assert data is not None
     assert data.calibration is not None
     from tcn_export.quantize.calibration import calibrate
@@ -174,7 +183,7 @@ def _build(
         "data": data.name,
         "coverage": coverage.to_json(),
     }
-    return _Built(artifact, quantized, plain, how)
+    return _Built(artifact, quantized, Stages(plain), how)
 
 
 def _time(artifact: Artifact, golden: Golden) -> Latency:

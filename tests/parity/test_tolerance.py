@@ -42,7 +42,7 @@ def outputs(tmp_path_factory):
     return feed, reference, {"slightly": slightly, "grossly": grossly}
 
 
-CLASSES = ["float32", "int8", "int8 with labels"]
+CLASSES = ["float32", "float16", "float16 on stress", "int8", "int8 with labels"]
 MAX_DROP = 5.0  # 64 windows without one changed answer bound the loss at 4.6 points
 
 
@@ -50,12 +50,18 @@ def verdict(kind, outputs, actual):
     """The verdict of a class on real windows."""
     feed, reference, _ = outputs
     gate = Gate(kind.split()[0], SIGNATURE, is_classification=True)
+    if kind == "float16 on stress":
+        stress = Feed("normal", "stress", feed.inputs)
+        return ParityReport(tuple(gate.judge(stress, {"logits": actual}, reference))).verdict
     truth = reference.float64["logits"]
     labels = truth.argmax(1) if kind.endswith("labels") else None
     windows = Windows(feed.inputs["signal"], labels)
     compared = compare(windows, "logits", [actual], [reference], is_classification=True)
     rows = judge_comparison(gate, "logits", windows, compared, MAX_DROP)
-    if kind == "float32":  # so that neither way of comparing hides what the other lets through
+    if kind in (
+        "float32",
+        "float16",
+    ):  # so that neither way of comparing hides what the other lets through
         golden = ParityReport(tuple(gate.judge(feed, {"logits": actual}, reference)))
         assert golden.verdict == ParityReport(tuple(rows)).verdict
     return ParityReport(tuple(rows)).verdict
@@ -89,7 +95,7 @@ def test_class_rejects(kind, fault, outputs):
     assert verdict(kind, outputs, actual.astype(np.float32)) == "fail"
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_another_dtype_is_a_wrong_form(precision, outputs):
     feed, reference, _ = outputs
     actual = reference.float64["logits"]
@@ -99,7 +105,13 @@ def test_another_dtype_is_a_wrong_form(precision, outputs):
 
 @pytest.mark.parametrize(
     ("kind", "change"),
-    [("float32", "slightly"), ("int8", "grossly"), ("int8 with labels", "grossly")],
+    [
+        ("float32", "slightly"),
+        ("float16", "grossly"),
+        ("float16 on stress", "grossly"),
+        ("int8", "grossly"),
+        ("int8 with labels", "grossly"),
+    ],
 )
 def test_class_rejects_one_changed_weight(kind, change, outputs):
     assert verdict(kind, outputs, outputs[2][change]) == "fail"
@@ -127,7 +139,54 @@ def test_no_limit_is_infinite_where_eager_float32_overflows(outputs, where):
 def test_limits_are_those_of_the_design():
     assert (tolerance.EAGER_MULTIPLE, tolerance.EPSILON_MULTIPLE) == (8, 16)
     assert (tolerance.INT8_SQNR_DB, tolerance.INT8_AGREEMENT) == (20, 0.98)
+    assert (tolerance.FLOAT16_SQNR_DB, tolerance.FLOAT16_STRESS_SQNR_DB) == (50, 40)
     assert tolerance.MAX_DROP_POINTS == 1
+
+
+@pytest.mark.parametrize("kind", CLASSES[1:3])
+def test_outputs_rounded_to_float16_pass(kind, outputs):
+    rounded = outputs[1].float32["logits"].astype(np.float16).astype(np.float32)
+    assert verdict(kind, outputs, rounded) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("kind", "noise_db", "passes"),
+    [
+        ("float16", -50.1, True),
+        ("float16", -49.9, False),
+        ("float16 on stress", -40.1, True),
+        ("float16 on stress", -39.9, False),
+    ],
+)
+def test_float16_limit_is_where_the_design_puts_it(kind, noise_db, passes, outputs):
+    truth = outputs[1].float64["logits"]
+    noise = np.random.default_rng(0).standard_normal(truth.shape)
+    noise *= np.linalg.norm(truth) / np.linalg.norm(noise) * 10 ** (noise_db / 20)
+    assert (verdict(kind, outputs, (truth + noise).astype(np.float32)) == "pass") is passes
+
+
+def test_float16_limit_of_an_answer_near_zero_follows_eager_float32():
+    truth = np.array([[1e-3]])
+    for eager_error, limit in ((1e-12, 40.0), (1e-9, 120 - 90.31), (1e-6, 20.0), (np.inf, 40)):
+        single = (truth + eager_error).astype(np.float64)
+        assert tolerance.float16_limit("stress", truth, single) == pytest.approx(
+            limit, abs=0.1
+        )
+        assert tolerance.float16_limit("real", truth, single) == 50
+    nothing = np.zeros((1, 1))
+    assert tolerance.float16_limit("stress", nothing, nothing + 1e-9) == 40
+
+
+@pytest.mark.parametrize(("noise", "status"), [(0.0, "pass"), (1e-8, "fail")])
+def test_an_answer_of_zeros_has_to_be_zero_at_float16(noise, status):
+    signature = Signature((), (TensorSpec("y", "float32", ("batch", 2)),))
+    nothing = np.zeros((1, 2))
+    oracle = Reference({"y": nothing}, {"y": nothing.astype(np.float32)})
+    actual = (nothing + noise).astype(np.float32)
+    rows = Gate("float16", signature, True).judge(
+        Feed("zeros", "stress", {}), {"y": actual}, oracle
+    )
+    assert rows[1].status == status
 
 
 def test_float32_limit_follows_the_eager_error_and_the_size_of_the_output():
@@ -147,5 +206,5 @@ def test_float32_limit_is_where_the_design_puts_it(outputs, scale, passes):
     actual.flat[np.abs(truth).argmin()] += scale * limit
     # judged in double, so that the rounding of a float32 output does not blur the border
     gate = Gate("float32", SIGNATURE, is_classification=True)
-    rows = gate._values(feed, "logits", actual, truth, reference.eager_error("logits"))
+    rows = gate._values(feed, "logits", actual, reference)
     assert (rows[0].status == "pass") is passes

@@ -77,7 +77,7 @@ class Arguments(click.ParamType[dict[str, Any]]):
 )
 @click.option(
     "--precision",
-    type=Choice(["float32", "int8"], {"fp32": "float32"}),
+    type=Choice(["float32", "float16", "int8"], {"fp32": "float32", "fp16": "float16"}),
     default="float32",
     show_default=True,
     help="Arithmetic of the artifact.",

@@ -21,11 +21,12 @@ from tcn_export.parity.feeds import Feed
 from tcn_export.parity.golden import Golden, Reference
 from tcn_export.parity.metrics import agreement, largest, max_abs_error, sqnr_db
 from tcn_export.parity.statistics import Loss
+from tcn_export.parity.tolerance import float16_limit
 from tcn_export.targets.base import Precision, Runner
 
 Status = Literal["pass", "fail", "waived", "recorded"]
 Relation = Literal["<=", ">=", "="]
-Stage = Literal["artifact", "before int8"]
+Stage = Literal["artifact", "before float16", "before int8", "rounded to float16"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Row:
 
     ``recorded`` rows have no limit of their own at the export: they are what a later
     verification has to reach again. ``waived`` rows were not held to their limit because the
-    user said so. ``stage`` says what was judged: the artifact, or the graph before int8.
+    user said so. ``stage`` says what was judged: the artifact, the float32 graph before it was
+    converted, or float16 arithmetic where the runtime computes in float32 instead.
     """
 
     feed: str
@@ -132,7 +134,7 @@ class Gate:
             fault = self._fault(feed, spec.dtype, *values, eager)
             rows.append(self.form(feed.name, spec.name, fault))
             if fault is None:
-                rows += self._values(feed, spec.name, *values, eager)
+                rows += self._values(feed, spec.name, actual[spec.name], oracle)
         return rows
 
     def judge_loss(self, feed: str, output: str, loss: Loss, max_drop: float) -> Row:
@@ -152,6 +154,20 @@ class Gate:
     def judge_scale(self, feed: str, output: str, sqnr: float) -> Row:
         """Hold the noise on labelled windows against the int8 limit."""
         return _at_least(feed, output, "sqnr_db", sqnr, tolerance.INT8_LABELLED_SQNR_DB)
+
+    def judge_half(self, feed: str, output: str, sqnr: float, rms: float) -> list[Row]:
+        """Hold the noise on all windows against the float16 limit.
+
+        For a regression also in the units of its outputs, whose root mean square is ``rms``: a
+        verification that has the errors of the windows alone can hold them against that.
+        """
+        limit = tolerance.FLOAT16_SQNR_DB
+        rows = [_at_least(feed, output, "sqnr_db", sqnr, limit)]
+        if not self.is_classification:
+            noise, most = rms * 10 ** (-sqnr / 20), rms * 10 ** (-limit / 20)
+            status: Status = "pass" if noise <= most else "fail"
+            rows.append(Row(feed, output, "rms_noise", noise, "<=", most, status))
+        return rows
 
     def judge_unlabelled(
         self, feed: str, output: str, sqnr: float, agreed: float | None, windows: int
@@ -185,7 +201,7 @@ class Gate:
         finite, wanted = np.isfinite(actual), np.isfinite(float64)
         if (wanted & ~finite).any():
             return f"{int((wanted & ~finite).sum())} values are NaN or infinite"
-        if self.precision != "float32" and feed.kind == "stress":
+        if self.precision == "int8" and feed.kind == "stress":
             return None  # beyond the calibrated range an output may well stand still
         floor = tolerance.noise_floor(self.precision, float64, eager)
         if _stands_still(actual) and np.ptp(float64) > 2 * floor:
@@ -194,15 +210,18 @@ class Gate:
             return "the same for every window, where the oracle's differs"
         return None
 
-    def _values(
-        self, feed: Feed, output: str, actual: Array, float64: Array, eager: float
-    ) -> list[Row]:
+    def _values(self, feed: Feed, output: str, actual: Array, oracle: Reference) -> list[Row]:
+        float64 = oracle.float64[output]
         if self.precision == "float32":
-            error = max_abs_error(actual, float64)
+            error, eager = max_abs_error(actual, float64), oracle.eager_error(output)
             return [judge_error(feed.name, output, error, eager, largest(float64))]
+        noise = sqnr_db(actual, float64)
+        if self.precision == "float16":
+            least = float16_limit(feed.kind, float64, oracle.float32[output])
+            note = "" if least >= tolerance.FLOAT16_STRESS_SQNR_DB else "its terms cancel"
+            return [_at_least(feed.name, output, "sqnr_db", noise, least, note)]
         if feed.kind == "stress":
             return []  # int8 is judged on the signals it was calibrated for
-        noise = sqnr_db(actual, float64)
         rows = [self.again(feed.name, output, "sqnr_db", noise, tolerance.SAME_SQNR_DB)]
         if self.is_classification:
             share = agreement(actual, float64)

@@ -7,12 +7,13 @@ weight.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tcn_export.parity.metrics import largest
+from tcn_export.parity.metrics import largest, sqnr_db
 
 EAGER_MULTIPLE = 8.0
 """float32: another order of summation may err a few times as much as eager float32 does."""
@@ -32,6 +33,26 @@ thresholds) needs their scale; outputs twice or half as large as due are 0 and 6
 
 MAX_DROP_POINTS = 1.0
 """int8, with labels: default of --max-drop, for the upper 95 % bound of the accuracy lost."""
+
+FLOAT16_SQNR_DB = 50.0
+"""float16, real windows: noise under 0.3 % of the signal. One rounding to 11 bits leaves about
+74 dB, a network of tens of layers about 60; a wrong layer leaves less than 30."""
+
+FLOAT16_STRESS_SQNR_DB = 40.0
+"""float16, each feed of the stress set: noise under 1 % of the signal, on signals that are
+larger, smaller and flatter than any that the network was made for."""
+
+FLOAT16_EAGER_MULTIPLE = 4.0
+"""float16, stress set: half of what float32 is allowed, as root mean squares vary less than
+largest errors; see `float16_limit`."""
+
+FLOAT16_CANCELLED_SQNR_DB = 20.0
+"""float16, stress set: noise under a tenth of an answer whose terms cancel; zeros, and outputs
+twice as large as due, have 0 dB. See `float16_limit`."""
+
+SAME_AGREEMENT_FLOAT16 = 0.005
+"""float16, verifying again: runtimes differ in where they round, and noise under 0.3 % of the
+signal changes an answer only where two classes are nearly equal."""
 
 SAME_SQNR_DB = 1.0
 """int8, verifying again: how far noise may rise over what the gate accepted at the export."""
@@ -60,4 +81,24 @@ def noise_floor(precision: str, float64: NDArray[Any], eager_error: float) -> fl
     """How much of an output's variation a precision may lose; less counts as constant."""
     if precision == "float32":
         return float32_limit(eager_error, largest(float64))
-    return float(np.sqrt(np.mean(np.square(float64)))) * 10 ** (-INT8_SQNR_DB / 20)
+    least = FLOAT16_STRESS_SQNR_DB if precision == "float16" else INT8_SQNR_DB
+    return float(np.sqrt(np.mean(np.square(float64)))) * 10 ** (-least / 20)
+
+
+def float16_limit(kind: str, float64: NDArray[Any], float32: NDArray[Any]) -> float:
+    """Least signal-to-noise ratio in dB of a float16 artifact on a kind of feed.
+
+    An answer of few numbers may lie near zero because its terms cancel: then little signal is
+    left, beside the noise of large terms. Eager float32 loses as many of its digits there. So
+    on the stress set noise may also reach a multiple of eager float32's own, times the ratio
+    of the two precisions, but never more than a tenth of the signal. For answers that do not
+    cancel that is less than they may have anyway. It leaves nothing to an answer that is
+    exactly zero: float16 has exact zeros too, and any noise beside them is a fault.
+    """
+    if kind == "real":
+        return FLOAT16_SQNR_DB
+    if not np.isfinite(float32).all() or not np.any(float64):
+        return FLOAT16_STRESS_SQNR_DB
+    ratio = np.finfo(np.float16).eps / np.finfo(np.float32).eps
+    eager = sqnr_db(float32, float64) - 20 * math.log10(FLOAT16_EAGER_MULTIPLE * ratio)
+    return min(FLOAT16_STRESS_SQNR_DB, max(eager, FLOAT16_CANCELLED_SQNR_DB))

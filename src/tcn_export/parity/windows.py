@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from tcn_export.parity import metrics
 from tcn_export.parity.gate import Gate, Row, judge_error
 from tcn_export.parity.golden import Reference, WindowAnswers
 from tcn_export.parity.statistics import Loss, accuracy_loss, relative_rms_loss
-from tcn_export.parity.tolerance import SAME_AGREEMENT_FLOAT32
+from tcn_export.parity.tolerance import SAME_AGREEMENT_FLOAT16, SAME_AGREEMENT_FLOAT32
 from tcn_export.progress import Advance
 from tcn_export.targets.base import Runner
 
@@ -25,7 +26,8 @@ FEED = "windows"
 class Comparison:
     """An artifact beside the oracle on the same windows.
 
-    ``eager_error`` is that of eager float32, where it was run.
+    ``eager_error`` is that of eager float32, where it was run; ``rms`` is the root mean square
+    of the oracle's outputs.
     """
 
     actual: WindowAnswers
@@ -34,6 +36,7 @@ class Comparison:
     error: float
     eager_error: float
     largest: float
+    rms: float
 
 
 def run_batches(
@@ -55,20 +58,27 @@ def compare(
     """Run through both sides together, keeping sums and answers only."""
     ours, truth = _Answers(windows, is_classification), _Answers(windows, is_classification)
     signal = noise = error = eager = largest = 0.0
+    values = 0
     for outputs, reference in zip(actual, oracle, strict=True):
         double = reference.float64[output]
         truth.add(double)
         ours.add(outputs, double.shape)
         if ours.fault is not None:
             break
-        signal += metrics.energy(double)
+        signal, values = signal + metrics.energy(double), values + double.size
         noise += metrics.energy(outputs.astype(np.float64) - double)
         error = max(error, metrics.max_abs_error(outputs, double))
         largest = max(largest, metrics.largest(double))
         if reference.float32:
             eager = max(eager, metrics.max_abs_error(reference.float32[output], double))
     return Comparison(
-        ours.result(), truth.result(), metrics.decibels(signal, noise), error, eager, largest
+        ours.result(),
+        truth.result(),
+        metrics.decibels(signal, noise),
+        error,
+        eager,
+        largest,
+        math.sqrt(signal / max(values, 1)),
     )
 
 
@@ -100,6 +110,10 @@ def judge_comparison(
         )
         if agreed is not None:
             rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT32))
+    elif gate.precision == "float16":
+        rows += gate.judge_half(FEED, output, comparison.sqnr_db, comparison.rms)
+        if agreed is not None:
+            rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT16))
     elif windows.y is not None:
         rows.append(gate.judge_scale(FEED, output, comparison.sqnr_db))
         loss = window_loss(windows, comparison.oracle, comparison.actual)
@@ -128,18 +142,23 @@ def judge_answers(
         return [] if oracle.squared_error is None else [_moved(gate, output, actual, oracle)]
     if gate.precision == "int8":
         return [gate.judge_agreement(FEED, output, agreed, len(windows))]
-    return [gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT32)]
+    slack = SAME_AGREEMENT_FLOAT16 if gate.precision == "float16" else SAME_AGREEMENT_FLOAT32
+    return [gate.again(FEED, output, "agreement", agreed, slack)]
 
 
 def _moved(gate: Gate, output: str, actual: WindowAnswers, oracle: WindowAnswers) -> Row:
-    """Hold how far the error of any window moved against the limit of the export.
+    """Hold how far the errors of the windows moved against the limit of the export.
 
     By the triangle inequality the root mean square of a window's error against its targets
-    cannot move further than the outputs do.
+    cannot move further than the outputs do. The limit is one of the largest error at float32,
+    and of the noise over all windows at float16.
     """
     assert actual.squared_error is not None
     assert oracle.squared_error is not None
     moved = np.abs(np.sqrt(actual.squared_error) - np.sqrt(oracle.squared_error))
+    if gate.precision == "float16":
+        over_all = math.sqrt(float(np.mean(np.square(moved))))
+        return gate.within(FEED, output, "rms_error_moved", "rms_noise", over_all)
     return gate.within(FEED, output, "rms_error_moved", "max_abs_error", float(moved.max()))
 
 

@@ -19,6 +19,9 @@ from tcn_export.scores import ClassificationScores
 _STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": "dim"}
 
 
+_SUMMED_UP = ("max_abs_error", "sqnr_db")
+
+
 def parity_table(report: ParityReport, everything: bool = False) -> RenderableType:
     """One line per comparison; without ``everything`` those that passed are summed up.
 
@@ -53,28 +56,33 @@ def parity_table(report: ParityReport, everything: bool = False) -> RenderableTy
 
 def _summed_up(rows: Iterable[Row]) -> list[Row]:
     summed: list[Row] = []
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        if row.status != "pass" or row.metric not in ("form", "max_abs_error"):
+        if row.status != "pass" or row.metric not in ("form", *_SUMMED_UP):
             summed.append(row)
-        elif row.metric == "max_abs_error":
-            group = groups.setdefault((row.stage, row.output), [])
+        elif row.metric in _SUMMED_UP:
+            kind = row.limit if row.metric == "sqnr_db" else None
+            group = groups.setdefault((row.stage, row.output, row.metric, kind), [])
             if not group:
                 summed.append(row)
             group.append(row)
     for group in groups.values():
         nearest = max(group, key=_share_of_limit)
         if len(group) > 1:
-            note = f"{nearest.note}; nearest to its limit of {len(group)} feeds"
+            own = f"{nearest.note}; " if nearest.note else ""
+            note = f"{own}nearest to its limit of {len(group)} feeds"
             nearest = replace(nearest, note=note)
         summed[summed.index(group[0])] = nearest
     return summed
 
 
 def _share_of_limit(row: Row) -> float:
+    """How near a row came to its limit; 1 lies on it."""
     value, limit = row.value, row.limit
     assert isinstance(value, float)
     assert isinstance(limit, float)
+    if row.relation == ">=":
+        return limit / value if value else 0.0
     return value / limit if limit else 0.0
 
 

@@ -12,7 +12,7 @@ from tcn_export.data import Array
 from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Signature
 
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "float16", "int8"]
 Mode = Literal["window"]
 
 
