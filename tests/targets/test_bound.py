@@ -85,6 +85,17 @@ def test_inputs_that_are_views_are_read_rightly():
     )
 
 
+def test_no_buffer_is_read_and_written_by_one_call():
+    running = bound(stateful_graph())
+    running.run({"x": signal(1, 1)})
+    (first, second), (third, fourth) = (
+        ([v.data_ptr() for v in read.values()], [v.data_ptr() for v in written.values()])
+        for read, written in running._states.turns()
+    )
+    assert not set(first) & set(second)
+    assert (second, first) == (third, fourth)
+
+
 def test_states_are_no_outputs():
     assert set(bound(stateful_graph()).run({"x": signal(1, 1)})) == {"y"}
 

@@ -74,8 +74,8 @@ def build_and_prove(options: argparse.Namespace) -> int:
     if not found.driver.devices:
         raise TargetUnavailableError(
             f"{found.driver.problem}. The graph was accepted and built by NVIDIA's code "
-            f"({module} {built.version}, {len(built.convolutions)} convolutions, {len(built.plan):,} "
-            "bytes); the engine was not executed, and nothing was written. Run this on the "
+            f"({module} {built.version}, {len(built.convolutions)} convolutions, "
+            f"{len(built.plan):,} bytes); the engine was not executed, and nothing was written. Run this on the "
             "device."
         )
     trt, cuda = importlib.import_module(module), Cuda()
