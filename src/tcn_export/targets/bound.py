@@ -157,7 +157,7 @@ class _Bound:
     def run(self, session: Any, feeds: Mapping[str, Array], turn: int) -> dict[str, Array]:
         binding, options = self.turns[turn]
         for name, value in self.inputs.items():
-            # Older versions read a view as if its steps lay side by side.
+            # What is copied is storage, and the steps of a view may lie apart in it.
             value.update_inplace(np.ascontiguousarray(feeds[name]))
         for name, value in self.outputs.items():
             if value is None:  # else the runtime takes what it made last, of the size it had
