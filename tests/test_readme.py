@@ -54,6 +54,7 @@ def test_links_and_named_files_exist():
 def test_named_options_exist():
     known = {opt for command in COMMANDS for p in command.params for opt in p.opts}
     known |= {"--numprocesses", "--help"}
+    known |= {"--build-arg", "--entrypoint", "--gpus", "--rm", "--tag", "--user", "--volume"}
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", README)) <= known
 
 
@@ -66,5 +67,6 @@ def test_top_level_holds_what_it_should_and_nothing_else():
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     visible = {name for name in top if not name.startswith(".")}
     assert visible == {
-        "pyproject.toml", "README.md", "src", "tests", "exported", "tools", "Dockerfile",
+        "pyproject.toml", "README.md", "src", "tests", "exported", "tools", "docs",
+        "Dockerfile",
     }  # fmt: skip
