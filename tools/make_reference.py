@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tcn_export import load_bundle
-from tcn_export.parity.gate import ParityReport, Row
+from tcn_export.parity.rows import ParityReport, Row
 from tcn_export.report import terminal
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,7 @@
-"""Reading an npz archive from a stranger: plain arrays or one kind of error, no pickles."""
+"""Reading an npz archive from a stranger: plain arrays or one kind of error, no pickles.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class ArchiveError(ValueError):

@@ -13,8 +13,9 @@ from tcn_export.errors import DataError
 from tcn_export.graph import Signature
 from tcn_export.npz import load_dataset
 from tcn_export.options import NOISE, ExportOptions
-from tcn_export.parity.feeds import Feed, SignalScale, noise_windows, stress_set
+from tcn_export.parity.feeds import SignalScale, noise_windows, stress_set
 from tcn_export.parity.fit import check_class_names, check_fit
+from tcn_export.parity.golden import Feed
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from tcn_export.export_data import ExportData, golden_feeds
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
-from tcn_export.parity.gate import Gate, ParityReport, Row, Stage, waive
+from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden, WindowAnswers
+from tcn_export.parity.rows import ParityReport, Row, Stage, waive
 from tcn_export.progress import Progress
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact, Runner

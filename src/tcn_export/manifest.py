@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
-from tcn_export.parity.gate import Stage
+from tcn_export.parity.rows import Stage
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
 from tcn_export.targets.base import Mode, Precision
 

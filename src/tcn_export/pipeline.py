@@ -17,8 +17,8 @@ from tcn_export.halving import halve
 from tcn_export.judging import Stages, judge
 from tcn_export.manifest import Manifest
 from tcn_export.options import DYNAMIC, ExportOptions
-from tcn_export.parity.gate import ParityReport
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
+from tcn_export.parity.rows import ParityReport
 from tcn_export.progress import Progress, Silent
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.targets import load_target

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tcn_export.bundle import Bundle, load_bundle
 from tcn_export.errors import BundleError
 from tcn_export.npz import load_dataset
 from tcn_export.parity import windows as parity_windows
-from tcn_export.parity.feeds import Feed
 from tcn_export.parity.fit import check_class_names, check_fit
-from tcn_export.parity.gate import Baseline, Gate, ParityReport, Row
+from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import (
     GOLDEN_FILE,
+    Feed,
     Golden,
     WindowAnswers,
     golden_from_bytes,
 )
+from tcn_export.parity.rows import ParityReport, Row, as_exported, baseline
 from tcn_export.progress import Progress, Silent
 from tcn_export.targets.base import Runner
 
@@ -50,12 +49,12 @@ def verify(
         manifest.precision,
         manifest.signature,
         manifest.task == "classification",
-        _baseline(manifest.parity),
+        baseline(manifest.parity["rows"]),
     )
     runner = bundle.runner(threads)
     rows = [
-        _as_exported("verdict of the export", manifest.parity["verdict"], "pass"),
-        _as_exported("class order", *_told(manifest.classes, golden.classes)),
+        as_exported("verdict of the export", manifest.parity["verdict"], "pass"),
+        as_exported("class order", *_told(manifest.classes, golden.classes)),
     ]
     with progress.stage("Comparing with the golden data", len(golden.feeds)) as advance:
         for feed in golden.feeds:
@@ -127,29 +126,6 @@ def _check_shapes(bundle: Bundle, golden: Golden, feed: Feed) -> None:
                 f"but {GOLDEN_FILE} holds {reference[spec.name].shape}. It was altered; "
                 "export the model again."
             )
-
-
-def _baseline(parity: Mapping[str, Any]) -> Baseline:
-    """What the export noted for later verifications to reach again."""
-    noted = {}
-    for row in parity["rows"]:
-        if row["metric"] != "form" and row["stage"] == "artifact":
-            value = row["value"] if row["limit"] is None else row["limit"]
-            try:
-                noted[row["feed"], row["output"], row["metric"]] = float(value)
-            except ValueError as error:
-                raise BundleError(
-                    f"the manifest's row {row['feed']}/{row['metric']} holds {value!r}; "
-                    "expected a number. Export the model again."
-                ) from error
-    return noted
-
-
-def _as_exported(metric: str, value: str, wanted: str) -> Row:
-    """What no number shows: a verdict that was lost already, names that moved."""
-    return Row(
-        "bundle", "*", metric, value, "=", wanted, "pass" if value == wanted else "fail"
-    )
 
 
 def _told(names: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, str]:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tcn_export.errors import BundleError
-from tcn_export.parity.feeds import Feed, SignalScale, noise_windows, stress_set
+from tcn_export.parity.feeds import SignalScale, noise_windows, stress_set
 from tcn_export.parity.golden import (
+    Feed,
     Golden,
     Reference,
     WindowAnswers,

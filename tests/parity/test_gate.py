@@ -7,9 +7,9 @@ import pytest
 
 from tcn_export.graph import Signature, TensorSpec
 from tcn_export.parity import tolerance
-from tcn_export.parity.feeds import Feed
-from tcn_export.parity.gate import Gate, ParityReport, Row, waive
-from tcn_export.parity.golden import Reference
+from tcn_export.parity.gate import Gate
+from tcn_export.parity.golden import Feed, Reference
+from tcn_export.parity.rows import ParityReport, Row, waive
 from tcn_export.parity.statistics import Loss
 
 SIGNATURE = Signature((), (TensorSpec("y", "float32", ("batch", 3)),))

@@ -11,9 +11,9 @@ from tcn_export.data import Windows
 from tcn_export.graph import Signature, TensorSpec
 from tcn_export.models.tcn import TCNConfig
 from tcn_export.parity import tolerance
-from tcn_export.parity.feeds import Feed
-from tcn_export.parity.gate import Gate, ParityReport
-from tcn_export.parity.golden import Reference
+from tcn_export.parity.gate import Gate
+from tcn_export.parity.golden import Feed, Reference
+from tcn_export.parity.rows import ParityReport
 from tcn_export.parity.windows import compare, judge_comparison
 
 EVERY = TCNConfig(

@@ -20,6 +20,7 @@ PIECES = (
     "tcn_export.parity.metrics",
     "tcn_export.parity.tolerance",
     "tcn_export.parity.golden",
+    "tcn_export.parity.rows",
     "tcn_export.parity.gate",
     "tcn_export.targets.cuda_driver",
     "tcn_export.targets.tensorrt.probe",

@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from tcn_export.errors import (
     TargetUnavailableError,
     UsageError,
 )
-from tcn_export.parity.gate import Gate, ParityReport, baseline
+from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
+from tcn_export.parity.rows import ParityReport, as_exported, baseline
 from tcn_export.targets.tensorrt.builder import BuildError, Built, make_request
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
@@ -75,8 +76,8 @@ def build_and_prove(options: argparse.Namespace) -> int:
         raise TargetUnavailableError(
             f"{found.driver.problem}. The graph was accepted and built by NVIDIA's code "
             f"({module} {built.version}, {len(built.convolutions)} convolutions, "
-            f"{len(built.plan):,} bytes); the engine was not executed, and nothing was written. Run this on the "
-            "device."
+            f"{len(built.plan):,} bytes); the engine was not executed, and nothing was "
+            "written. Run this on the device."
         )
     trt, cuda = importlib.import_module(module), Cuda()
     device, driver = found.driver.devices[0], found.driver.version
@@ -153,11 +154,11 @@ def judge(kit: Kit, runner: Any) -> ParityReport:
     outputs = [SimpleNamespace(**spec) for spec in manifest["outputs"]]
     gate = Gate(
         manifest["precision"],
-        SimpleNamespace(outputs=outputs),
+        cast("Any", SimpleNamespace(outputs=outputs)),
         manifest["task"] == "classification",
         baseline(manifest["parity"]["rows"]),
     )
-    rows = []
+    rows = [as_exported("verdict of the export", manifest["parity"]["verdict"], "pass")]
     for feed in kit.golden.feeds:
         runner.reset()
         rows += gate.judge(feed, runner.run(feed.inputs), kit.golden.references[feed.name])

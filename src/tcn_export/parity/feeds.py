@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.data import Array
-
-Kind = Literal["stress", "real", "noise"]
-
-
-@dataclass(frozen=True, slots=True)
-class Feed:
-    """Inputs by name, and what kind of signal they hold."""
-
-    name: str
-    kind: Kind
-    inputs: Mapping[str, Array]
+from tcn_export.parity.golden import Feed
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,101 +3,41 @@
 Sets of names come first, then shapes and dtypes, then values: a missing output, NaN where the
 oracle has none, or an output that stands still where the oracle's moves is a failure, never a
 warning.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tcn_export.data import Array
-from tcn_export.graph import Signature
-from tcn_export.parity import tolerance
-from tcn_export.parity.feeds import Feed
-from tcn_export.parity.golden import Golden, Reference
+from tcn_export.parity.golden import Feed, Golden, Reference
 from tcn_export.parity.metrics import agreement, largest, max_abs_error, sqnr_db
-from tcn_export.parity.statistics import Loss
-from tcn_export.parity.tolerance import float16_limit
-from tcn_export.targets.base import Precision, Runner
+from tcn_export.parity.rows import Row, Status, at_least, judge_error
+from tcn_export.parity.tolerance import (
+    FLOAT16_SQNR_DB,
+    FLOAT16_STRESS_SQNR_DB,
+    INT8_AGREEMENT,
+    INT8_LABELLED_SQNR_DB,
+    INT8_SQNR_DB,
+    SAME_AGREEMENT,
+    SAME_SQNR_DB,
+    float16_limit,
+    noise_floor,
+)
 
-Status = Literal["pass", "fail", "waived", "recorded"]
-Relation = Literal["<=", ">=", "="]
-Stage = Literal["artifact", "before float16", "before int8", "rounded to float16"]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One comparison.
-
-    ``recorded`` rows have no limit of their own at the export: they are what a later
-    verification has to reach again. ``waived`` rows were not held to their limit because the
-    user said so. ``stage`` says what was judged: the artifact, the float32 graph before it was
-    converted, or float16 arithmetic where the runtime computes in float32 instead.
-    """
-
-    feed: str
-    output: str
-    metric: str
-    value: float | str
-    relation: Relation
-    limit: float | str | None
-    status: Status
-    note: str = ""
-    stage: Stage = "artifact"
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of the manifest; infinities become strings, which JSON lacks."""
-        return {
-            "feed": self.feed,
-            "output": self.output,
-            "metric": self.metric,
-            "value": _plain(self.value),
-            "relation": self.relation,
-            "limit": _plain(self.limit),
-            "status": self.status,
-            "note": self.note,
-            "stage": self.stage,
-        }
+if TYPE_CHECKING:
+    from tcn_export.data import Array
+    from tcn_export.graph import Signature
+    from tcn_export.parity.statistics import Loss
+    from tcn_export.targets.base import Precision, Runner
 
 
-@dataclass(frozen=True, slots=True)
-class ParityReport:
-    """All rows of one verification, and what was waived."""
-
-    rows: tuple[Row, ...]
-    waived: tuple[str, ...] = ()
-
-    @property
-    def verdict(self) -> Literal["pass", "fail"]:
-        """``fail`` where any row failed or nothing was judged."""
-        judged = [row for row in self.rows if row.status in ("pass", "fail")]
-        return "pass" if judged and all(row.status == "pass" for row in judged) else "fail"
-
-    @property
-    def verified(self) -> bool:
-        """Passed, with nothing waived."""
-        return self.verdict == "pass" and not self.waived
-
-    @property
-    def failures(self) -> tuple[Row, ...]:
-        """The rows that failed."""
-        return tuple(row for row in self.rows if row.status == "fail")
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of the manifest."""
-        return {"verdict": self.verdict, "rows": [row.to_json() for row in self.rows]}
-
-
-Baseline = Mapping[tuple[str, str, str], float]
-"""From the export, by feed, output and metric: the limit of what was judged, the value of what
-was only recorded."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Gate:
     """Judges a runner's outputs.
 
@@ -105,13 +45,13 @@ class Gate:
         precision: Chooses the tolerance class.
         signature: Dtypes of the outputs.
         is_classification: Whether top answers mean something.
-        baseline: What the export noted; None while exporting.
+        baseline: What the export noted, by feed, output and metric; None while exporting.
     """
 
     precision: Precision
     signature: Signature
     is_classification: bool
-    baseline: Baseline | None = None
+    baseline: Mapping[tuple[str, str, str], float] | None = None
 
     def judge_golden(self, golden: Golden, runner: Runner) -> list[Row]:
         """Run every golden feed and compare with its reference."""
@@ -153,7 +93,7 @@ class Gate:
 
     def judge_scale(self, feed: str, output: str, sqnr: float) -> Row:
         """Hold the noise on labelled windows against the int8 limit."""
-        return _at_least(feed, output, "sqnr_db", sqnr, tolerance.INT8_LABELLED_SQNR_DB)
+        return at_least(feed, output, "sqnr_db", sqnr, INT8_LABELLED_SQNR_DB)
 
     def judge_half(self, feed: str, output: str, sqnr: float, rms: float) -> list[Row]:
         """Hold the noise on all windows against the float16 limit.
@@ -161,8 +101,8 @@ class Gate:
         For a regression also in the units of its outputs, whose root mean square is ``rms``: a
         verification that has the errors of the windows alone can hold them against that.
         """
-        limit = tolerance.FLOAT16_SQNR_DB
-        rows = [_at_least(feed, output, "sqnr_db", sqnr, limit)]
+        limit = FLOAT16_SQNR_DB
+        rows = [at_least(feed, output, "sqnr_db", sqnr, limit)]
         if not self.is_classification:
             noise, most = rms * 10 ** (-sqnr / 20), rms * 10 ** (-limit / 20)
             status: Status = "pass" if noise <= most else "fail"
@@ -173,7 +113,7 @@ class Gate:
         self, feed: str, output: str, sqnr: float, agreed: float | None, windows: int
     ) -> list[Row]:
         """Hold noise and, for a classifier, the equal answers against the int8 limits."""
-        rows = [_at_least(feed, output, "sqnr_db", sqnr, tolerance.INT8_SQNR_DB)]
+        rows = [at_least(feed, output, "sqnr_db", sqnr, INT8_SQNR_DB)]
         if agreed is not None:
             rows.append(self.judge_agreement(feed, output, agreed, windows))
         return rows
@@ -181,7 +121,7 @@ class Gate:
     def judge_agreement(self, feed: str, output: str, agreed: float, windows: int) -> Row:
         """Hold the share of equal answers against the int8 limit."""
         note = f"on {windows} windows"
-        return _at_least(feed, output, "agreement", agreed, tolerance.INT8_AGREEMENT, note)
+        return at_least(feed, output, "agreement", agreed, INT8_AGREEMENT, note)
 
     def form(self, feed: str, output: str, fault: str | None) -> Row:
         """Whether an output has the names, shape, dtype and finite values it must have."""
@@ -203,7 +143,7 @@ class Gate:
             return f"{int((wanted & ~finite).sum())} values are NaN or infinite"
         if self.precision == "int8" and feed.kind == "stress":
             return None  # beyond the calibrated range an output may well stand still
-        floor = tolerance.noise_floor(self.precision, float64, eager)
+        floor = noise_floor(self.precision, float64, eager)
         if _stands_still(actual) and np.ptp(float64) > 2 * floor:
             return "constant, where the oracle's varies"
         if feed.kind != "stress" and _same_for_all(actual) and _varies(float64, 2 * floor):
@@ -218,16 +158,14 @@ class Gate:
         noise = sqnr_db(actual, float64)
         if self.precision == "float16":
             least = float16_limit(feed.kind, float64, oracle.float32[output])
-            note = "" if least >= tolerance.FLOAT16_STRESS_SQNR_DB else "its terms cancel"
-            return [_at_least(feed.name, output, "sqnr_db", noise, least, note)]
+            note = "" if least >= FLOAT16_STRESS_SQNR_DB else "its terms cancel"
+            return [at_least(feed.name, output, "sqnr_db", noise, least, note)]
         if feed.kind == "stress":
             return []  # int8 is judged on the signals it was calibrated for
-        rows = [self.again(feed.name, output, "sqnr_db", noise, tolerance.SAME_SQNR_DB)]
+        rows = [self.again(feed.name, output, "sqnr_db", noise, SAME_SQNR_DB)]
         if self.is_classification:
             share = agreement(actual, float64)
-            rows.append(
-                self.again(feed.name, output, "agreement", share, tolerance.SAME_AGREEMENT)
-            )
+            rows.append(self.again(feed.name, output, "agreement", share, SAME_AGREEMENT))
         return rows
 
     def within(self, feed: str, output: str, metric: str, judged: str, value: float) -> Row:
@@ -247,35 +185,7 @@ class Gate:
         if recorded is None:
             return Row(feed, output, metric, value, ">=", "?", "fail", "nothing was recorded")
         note = f"{recorded:.4g} at the export"
-        return _at_least(feed, output, metric, value, recorded - slack, note)
-
-
-def judge_error(feed: str, output: str, error: float, eager: float, largest: float) -> Row:
-    """Hold the largest error of a float32 artifact against what eager float32 itself makes."""
-    limit = tolerance.float32_limit(eager, largest)
-    if not math.isfinite(limit):
-        note = "eager float32 is not finite where float64 is: the model overflows"
-        return Row(feed, output, "max_abs_error", error, "<=", limit, "fail", note)
-    status: Status = "pass" if error <= limit else "fail"
-    note = f"{error / eager:.1f} x eager float32's own" if eager else "eager float32 is exact"
-    return Row(feed, output, "max_abs_error", error, "<=", limit, status, note)
-
-
-def waive(rows: Iterable[Row], note: str) -> list[Row]:
-    """Take judged values out of the verdict; a wrong form still fails."""
-    return [
-        row
-        if row.metric == "form" or row.status == "recorded"
-        else replace(row, status="waived", note=note)
-        for row in rows
-    ]
-
-
-def _at_least(
-    feed: str, output: str, metric: str, value: float, limit: float, note: str = ""
-) -> Row:
-    status: Status = "pass" if value >= limit else "fail"
-    return Row(feed, output, metric, value, ">=", limit, status, note)
+        return at_least(feed, output, metric, value, recorded - slack, note)
 
 
 def _stands_still(output: Array) -> bool:
@@ -288,7 +198,3 @@ def _same_for_all(output: Array) -> bool:
 
 def _varies(output: Array, floor: float) -> bool:
     return len(output) > 1 and float(np.ptp(output, axis=0).max()) > floor
-
-
-def _plain(value: float | str | None) -> float | str | None:
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

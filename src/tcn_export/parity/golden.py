@@ -4,6 +4,8 @@ Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``,
 ``FEED/float32_error/NAME`` (a number), ``feeds`` (names and kinds in order), ``classes``, and
 for the windows the export was judged on ``windows/answers`` (top class per window or step) or
 ``windows/squared_error`` (per window), both of the eager model.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 """
 
 from __future__ import annotations
@@ -11,20 +13,33 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcn_export.archive import read_arrays
-from tcn_export.data import Array
 from tcn_export.errors import BundleError
-from tcn_export.parity.feeds import Feed
 from tcn_export.parity.metrics import max_abs_error
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tcn_export.data import Array
+
 GOLDEN_FILE = "golden.npz"
+Kind = Literal["stress", "real", "noise"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class Feed:
+    """Inputs by name, and what kind of signal they hold."""
+
+    name: str
+    kind: Kind
+    inputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
 class Reference:
     """The eager model's outputs for one feed, by name, in both precisions.
 
@@ -42,7 +57,7 @@ class Reference:
         return max(own, self.float32_error.get(name, 0.0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class WindowAnswers:
     """What a model answered on many windows, reduced to what judging needs.
 
@@ -57,7 +72,7 @@ class WindowAnswers:
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Golden:
     """Feeds with their references, and the eager answers on the windows of the export."""
 
@@ -81,10 +96,8 @@ def golden_to_bytes(golden: Golden) -> bytes:
             ("float32", reference.float32),
             ("float32_error", reference.float32_error),
         ):
-            arrays |= {
-                f"{feed.name}/{part}/{name}": np.asarray(value)
-                for name, value in values.items()
-            }
+            for name, value in values.items():
+                arrays[f"{feed.name}/{part}/{name}"] = np.asarray(value)
     if golden.windows is not None:
         if golden.windows.answers is not None:
             arrays["windows/answers"] = golden.windows.answers.astype(np.int32)
@@ -150,4 +163,4 @@ def _numbers(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, flo
 
 def _entries(arrays: Mapping[str, Array], feed: str, part: str) -> dict[str, Array]:
     prefix = f"{feed}/{part}/"
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}

@@ -1,11 +1,18 @@
-"""How far two outputs are apart. The oracle is always the second argument."""
+"""How far two outputs are apart. The oracle is always the second argument.
+
+Part of ``build_engine.py``: Python 3.8 and numpy only.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-from tcn_export.data import Array
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tcn_export.data import Array
 
 CLASS_AXIS = 1
 

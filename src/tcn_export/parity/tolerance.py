@@ -3,17 +3,21 @@
 None of them was chosen by what happens to pass. They come from the design; a test shows that
 each class rejects zeros, a factor of two, a shift by one step, swapped channels and a changed
 weight.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tcn_export.parity.metrics import largest, sqnr_db
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 EAGER_MULTIPLE = 8.0
 """float32: another order of summation may err a few times as much as eager float32 does."""

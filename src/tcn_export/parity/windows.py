@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tcn_export.data import Windows, batches
 from tcn_export.parity import metrics
-from tcn_export.parity.gate import Gate, Row, judge_error
+from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Reference, WindowAnswers
+from tcn_export.parity.rows import Row, judge_error
 from tcn_export.parity.statistics import Loss, accuracy_loss, relative_rms_loss
 from tcn_export.parity.tolerance import SAME_AGREEMENT_FLOAT16, SAME_AGREEMENT_FLOAT32
 from tcn_export.progress import Advance

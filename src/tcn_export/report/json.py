@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tcn_export.parity.gate import ParityReport
+from tcn_export.parity.rows import ParityReport
 
 REPORT_FILE = "report.json"
 

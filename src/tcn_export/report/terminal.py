@@ -13,7 +13,7 @@ from rich.text import Text
 
 from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
-from tcn_export.parity.gate import ParityReport, Row
+from tcn_export.parity.rows import ParityReport, Row
 from tcn_export.scores import ClassificationScores
 
 _STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": "dim"}

@@ -1,0 +1,151 @@
+"""What a comparison says: its rows, the report they make, and what later ones are held to.
+
+Part of ``build_engine.py``: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from tcn_export.errors import BundleError
+from tcn_export.parity.tolerance import float32_limit
+
+Status = Literal["pass", "fail", "waived", "recorded"]
+Relation = Literal["<=", ">=", "="]
+Stage = Literal[
+    "artifact", "on the CPU", "before float16", "before int8", "rounded to float16"
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison.
+
+    ``recorded`` rows have no limit of their own at the export: they are what a later
+    verification has to reach again. ``waived`` rows were not held to their limit because the
+    user said so. ``stage`` says what was judged: the artifact, its graph in ONNX Runtime on
+    the CPU, the float32 graph before it was converted, or float16 arithmetic where the runtime
+    computes in float32 instead.
+    """
+
+    feed: str
+    output: str
+    metric: str
+    value: float | str
+    relation: Relation
+    limit: float | str | None
+    status: Status
+    note: str = ""
+    stage: Stage = "artifact"
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest; infinities become strings, which JSON lacks."""
+        return {
+            "feed": self.feed,
+            "output": self.output,
+            "metric": self.metric,
+            "value": _plain(self.value),
+            "relation": self.relation,
+            "limit": _plain(self.limit),
+            "status": self.status,
+            "note": self.note,
+            "stage": self.stage,
+        }
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """All rows of one verification, what was waived, and what could not be run here."""
+
+    rows: tuple[Row, ...]
+    waived: tuple[str, ...] = ()
+    missing: str = ""
+
+    @property
+    def verdict(self) -> Literal["pass", "fail"]:
+        """``fail`` where any row failed or nothing was judged."""
+        judged = [row for row in self.rows if row.status in ("pass", "fail")]
+        return "pass" if judged and all(row.status == "pass" for row in judged) else "fail"
+
+    @property
+    def verified(self) -> bool:
+        """Passed, with nothing waived and nothing missing."""
+        return self.verdict == "pass" and not self.waived and not self.missing
+
+    @property
+    def failures(self) -> tuple[Row, ...]:
+        """The rows that failed."""
+        return tuple(row for row in self.rows if row.status == "fail")
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the manifest."""
+        return {"verdict": self.verdict, "rows": [row.to_json() for row in self.rows]}
+
+
+def judge_error(feed: str, output: str, error: float, eager: float, largest: float) -> Row:
+    """Hold the largest error of a float32 artifact against what eager float32 itself makes."""
+    limit = float32_limit(eager, largest)
+    if not math.isfinite(limit):
+        note = "eager float32 is not finite where float64 is: the model overflows"
+        return Row(feed, output, "max_abs_error", error, "<=", limit, "fail", note)
+    status: Status = "pass" if error <= limit else "fail"
+    note = f"{error / eager:.1f} x eager float32's own" if eager else "eager float32 is exact"
+    return Row(feed, output, "max_abs_error", error, "<=", limit, status, note)
+
+
+def waive(rows: Iterable[Row], note: str) -> list[Row]:
+    """Take judged values out of the verdict; a wrong form still fails."""
+    return [
+        row
+        if row.metric == "form" or row.status == "recorded"
+        else replace(row, status="waived", note=note)
+        for row in rows
+    ]
+
+
+def at_least(
+    feed: str, output: str, metric: str, value: float, limit: float, note: str = ""
+) -> Row:
+    """Hold a value against a lower limit."""
+    status: Status = "pass" if value >= limit else "fail"
+    return Row(feed, output, metric, value, ">=", limit, status, note)
+
+
+def _plain(value: float | str | None) -> float | str | None:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_exported(metric: str, value: str, wanted: str) -> Row:
+    """What no number shows: a verdict that was lost already, names that moved."""
+    return Row(
+        "bundle", "*", metric, value, "=", wanted, "pass" if value == wanted else "fail"
+    )
+
+
+def baseline(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:
+    """What the rows of an export give later verifications to reach again.
+
+    The limit of what was judged, the value of what was only recorded; of the artifact, or of
+    its graph on the CPU where the artifact could not run.
+
+    Raises:
+        BundleError: A row holds no number.
+    """
+    rows = [row for row in rows if row["metric"] != "form"]
+    stages = {row["stage"] for row in rows}
+    stage = "artifact" if "artifact" in stages else "on the CPU"
+    noted = {}
+    for row in rows:
+        if row["stage"] == stage:
+            value = row["value"] if row["limit"] is None else row["limit"]
+            try:
+                noted[row["feed"], row["output"], row["metric"]] = float(value)
+            except ValueError as error:
+                raise BundleError(
+                    f"the manifest's row {row['feed']}/{row['metric']} holds {value!r}; "
+                    "expected a number. Export the model again."
+                ) from error
+    return noted
