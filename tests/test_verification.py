@@ -141,8 +141,10 @@ def test_int8_without_labels_is_judged_again(share, code, tiny_model, tmp_path):
     assert run(verify_command, bundle, "--data", data).code == code
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (1.1, 3)])
+@pytest.mark.parametrize(
+    ("precision", "factor", "code"),
+    [("float32", 1.0, 0), ("float32", 1.1, 3), ("float16", 1.0, 0), ("float16", 2.0, 3)],
+)
 def test_errors_of_a_regression_stay_as_they_were(precision, factor, code, tmp_path):
     config = TCNConfig(in_channels=2, outputs=3, widths=(6, 6), dilations=(1, 2))
     model = make_checkpoint(tmp_path / "m.pt", config, task="regression", classes=())
