@@ -90,6 +90,30 @@ def test_int8_may_stand_still_beyond_the_range_it_was_calibrated_for():
         assert form.status == status
 
 
+@pytest.mark.parametrize("kind", ["stress", "noise", "real"])
+def test_float16_stands_still_nowhere(kind):
+    flat = np.full((8, 3), 5, np.float32)
+    (form, *_) = Gate("float16", SIGNATURE, True).judge(
+        Feed("large", kind, {}), {"y": flat}, REFERENCE
+    )
+    assert form.value == "constant, where the oracle's varies"
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("stress", 40), ("noise", 40), ("real", 50)])
+def test_float16_is_held_to_its_limit_on_every_feed(kind, limit):
+    feed = Feed("feed", kind, {})
+    _, *rows = Gate("float16", SIGNATURE, True).judge(feed, {"y": GOOD}, REFERENCE)
+    assert [(r.metric, r.limit, r.status) for r in rows] == [("sqnr_db", limit, "pass")]
+
+
+@pytest.mark.parametrize(("noise_db", "status"), [(50.1, "pass"), (49.9, "fail")])
+def test_float16_regression_also_notes_its_noise_in_units(noise_db, status):
+    gate = Gate("float16", SIGNATURE, is_classification=False)
+    ratio, units = gate.judge_half("windows", "y", noise_db, rms=100.0)
+    assert {ratio.status, units.status} == {status}
+    assert units.limit == pytest.approx(100 * 10**-2.5)
+
+
 @pytest.mark.parametrize("lost", ["actual", "oracle", "signature"])
 def test_names_have_to_agree_on_all_sides(lost):
     signature = Signature((), ()) if lost == "signature" else SIGNATURE
