@@ -19,6 +19,7 @@ from tcn_export.files import write_folder
 from tcn_export.manifest import MANIFEST_FILE, SCHEMA, Manifest
 from tcn_export.targets import TARGETS, load_target
 from tcn_export.targets.base import Artifact, Mode, Precision, Runner
+from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
 
 MOST_NAME_BYTES = 150
 """Room for target, precision and a temporary sibling in the 255 bytes of a file name."""
@@ -132,7 +133,17 @@ def load_bundle(path: Path | str) -> Bundle:
         raise BundleError(
             f"{path} lists no hash for its model `{manifest.model}`. Export it again."
         )
-    return Bundle(path, manifest, files)
+    return Bundle(path, manifest, {**_built_later(path, manifest), **files})
+
+
+def _built_later(path: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The engine that a device kit's script built beside it; its sidecar holds the hashes."""
+    names = (ENGINE_FILE, SIDECAR_FILE)
+    if manifest.target != "trt" or ENGINE_FILE in manifest.files:
+        return {}
+    if any((path / name).is_symlink() or not (path / name).is_file() for name in names):
+        return {}
+    return {name: (path / name).read_bytes() for name in names}
 
 
 def _read_manifest(path: Path) -> Manifest:

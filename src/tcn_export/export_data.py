@@ -106,14 +106,30 @@ def golden_feeds(
     """The stress set, and some of the windows."""
     spec = signature.inputs[0]
     length = _steps(signature, source)
-    # A symbolic length has to hold for odd and even lengths, longer and shorter ones.
-    others = () if spec.shape[2] == length else (2 * length + 1, max(length // 2, 2))
+    others = () if spec.shape[2] == length else _other_lengths(length)
     feeds = stress_set(spec.name, _scale(source), (length, *others), seed)
     if data is None:
         return feeds
     fitting = max(1, GOLDEN_BYTES // data.parity.x[0].nbytes)
     windows = data.parity.spread(min(GOLDEN_WINDOWS, fitting)).x
     return (*feeds, Feed(data.kind, data.kind, {spec.name: windows}))
+
+
+def window_lengths(
+    source: Source, signature: Signature, data: ExportData | None
+) -> tuple[int, int, int]:
+    """Fewest, usual and most steps of the windows that an export is judged on."""
+    length = _steps(signature, source)
+    if signature.inputs[0].shape[2] == length:
+        return length, length, length
+    judged = () if data is None else (data.parity.x.shape[2],)
+    lengths = (length, *_other_lengths(length), *judged)
+    return min(lengths), length, max(lengths)
+
+
+def _other_lengths(length: int) -> tuple[int, int]:
+    """A symbolic length has to hold for odd and even lengths, longer and shorter ones."""
+    return 2 * length + 1, max(length // 2, 2)
 
 
 def _steps(signature: Signature, source: Source) -> int:

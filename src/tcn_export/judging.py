@@ -27,13 +27,17 @@ class Stages:
     Attributes:
         before: The float32 artifact that was converted to a lower precision. It is held to the
             float32 limits: rounding would hide a fault of the rewrites that costs little here.
+        on_the_cpu: The graph of an artifact for another device, for ONNX Runtime on the CPU.
         rounded: The artifact as float32 arithmetic with every rounding to float16 written out;
-            None where the runtime itself computes in float16, or nothing does. It is held to
-            the artifact's limits, and stands for it on the windows.
+            None where nothing is float16, or the device itself rounds. It is held to the
+            artifact's limits, and stands for the CPU's on the windows.
+        missing: Why the artifact itself cannot run here; "" where it can.
     """
 
     before: Artifact | None = None
+    on_the_cpu: Artifact | None = None
     rounded: Artifact | None = None
+    missing: str = ""
 
 
 def judge(
@@ -62,7 +66,6 @@ def judge(
     oracle = Oracle(source.module, source.signature)
     gate = Gate(artifact.precision, artifact.signature, source.task == "classification")
     feeds = golden_feeds(source, artifact.signature, data, options.seed)
-    runner = _runner(artifact)
     with progress.stage("Comparing with the eager model", len(feeds)) as advance:
         references = {}
         for feed in feeds:
@@ -70,21 +73,36 @@ def judge(
             advance()
         golden = Golden(feeds, references, source.classes)
         rows = _judge_before(gate, golden, stages.before)
-        rows += gate.judge_golden(golden, runner)
+        if stages.on_the_cpu is not None:
+            rows += _at("on the CPU", gate.judge_golden(golden, _runner(stages.on_the_cpu)))
         if stages.rounded is not None:
-            runner = _runner(stages.rounded)
-            rows += _at("rounded to float16", gate.judge_golden(golden, runner))
+            rows += _at(
+                "rounded to float16", gate.judge_golden(golden, _runner(stages.rounded))
+            )
+        if not stages.missing:
+            rows += gate.judge_golden(golden, _runner(artifact))
     if data is None:
-        return golden, ParityReport(tuple(rows))
+        return golden, ParityReport(tuple(rows), missing=stages.missing)
+    runner = _runner(_for_windows(artifact, stages))
     more, answers = _judge_windows(gate, oracle, runner, data, options, progress)
-    if stages.rounded is not None:
+    if stages.missing:
+        more = _at("on the CPU", more)
+    if stages.rounded is not None and _for_windows(artifact, stages) is stages.rounded:
         more = [
             replace(row, note=row.note or "every value rounded to float16") for row in more
         ]
     golden = replace(golden, windows=answers)
+    waived: tuple[str, ...] = ()
     if data.kind == "noise":
-        return golden, ParityReport((*rows, *waive(more, "seeded noise")), ("real data",))
-    return golden, ParityReport((*rows, *more))
+        more, waived = waive(more, "seeded noise"), ("real data",)
+    return golden, ParityReport((*rows, *more), waived, stages.missing)
+
+
+def _for_windows(artifact: Artifact, stages: Stages) -> Artifact:
+    """What is asked about real windows: the artifact, unless it cannot run or round here."""
+    if stages.missing or artifact.target == "onnx":
+        return stages.rounded or stages.on_the_cpu or artifact
+    return artifact
 
 
 def _judge_before(gate: Gate, golden: Golden, before: Artifact | None) -> list[Row]:

@@ -13,7 +13,7 @@ from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
 from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
-# Schema history. 1: 2026-11-23, first; 2026-11-24, `settings`, empty where it is missing.
+# Schema history. 1: 2026-11-23, first; 2026-11-24, what `_LATER` names.
 SCHEMA = 1
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int32", "int64"}
@@ -81,6 +81,8 @@ _FORM = {
             },
         },
     ),
+    "engine": (None, TEXT),
+    "builder": (None, Each(ANYTHING)),
     "parity": {
         "verdict": {"pass", "fail"},
         "rows": [_ROW],
@@ -101,6 +103,8 @@ _FORM = {
     "waived": [TEXT],
     "files": Each(TEXT),
 }
+_LATER: dict[str, Any] = {"settings": {}, "engine": None, "builder": None}
+"""What older bundles lack, and what that means."""
 _AS_THEY_ARE = _FORM.keys() - {
     "inputs", "outputs", "states", "classes", "rewrites", "waived",
 }  # fmt: skip
@@ -111,7 +115,8 @@ class Manifest:
     """What a bundle says about itself; see the section on bundles in README.
 
     ``receptive_field``, ``lookahead`` and ``causal`` are None where the time axis was not
-    analysed.
+    analysed. ``engine`` says whether there is one, and ``builder`` what its builder said; both
+    are None for targets without engines.
     """
 
     name: str
@@ -133,6 +138,8 @@ class Manifest:
     verified: bool
     waived: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    engine: str | None = None
+    builder: Mapping[str, Any] | None = None
     hop: int | None = None
     receptive_field: int | None = None
     lookahead: int | None = None
@@ -164,6 +171,8 @@ class Manifest:
             "host": dict(self.host),
             "rewrites": [dict(step) for step in self.rewrites],
             "quantization": dict(self.quantization) if self.quantization else None,
+            "engine": self.engine,
+            "builder": dict(self.builder) if self.builder is not None else None,
             "parity": dict(self.parity),
             "latency": dict(self.latency) if self.latency else None,
             "verified": self.verified,
@@ -179,7 +188,7 @@ class Manifest:
             ValueError: A field is missing or of another kind; the message names it.
         """
         if isinstance(entries, dict):
-            entries = {"settings": {}, **entries}  # older bundles have none
+            entries = {**_LATER, **entries}
         structure.check(entries, _FORM, "manifest")
         assert isinstance(entries, dict)
         for side in ("inputs", "outputs"):

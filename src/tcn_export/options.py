@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 from tcn_export.errors import UsageError
 from tcn_export.graph import LONGEST
 from tcn_export.parity.tolerance import MAX_DROP_POINTS
-from tcn_export.quantize.dialects import METHODS, ORT_X86_VNNI, Method
+from tcn_export.quantize.dialects import DIALECTS, METHODS, Method
 from tcn_export.targets import TARGETS
 from tcn_export.targets.base import Precision
+from tcn_export.targets.tensorrt.settings import TensorRTSettings
 
 NOISE = "noise"
 """Given as data: calibrate and compare on seeded noise, for timing only."""
@@ -22,8 +23,9 @@ DYNAMIC = "dynamic"
 """Given as length: keep the length of the window symbolic."""
 
 OLDEST_OPSET, NEWEST_OPSET = 17, 24
-DEFAULT_OPSET = 20
-"""The newest one whose QuantizeLinear every current ONNX Runtime has kernels for."""
+DEFAULT_OPSETS = {"onnx": 20, "cuda": 20, "trt": 18}
+"""20: the newest one whose QuantizeLinear every current ONNX Runtime has kernels for. 18: the
+oldest one that PyTorch exports without conversion, which every TensorRT since 10.3 reads."""
 CALIBRATION_WINDOWS = 512
 TASKS = ("classification", "regression")
 CUDA_GRAPH_TARGETS = ("cuda", "trt")
@@ -39,7 +41,7 @@ class ExportOptions:
         data: An npz file of windows (see `data`), `NOISE`, or None.
         length: Steps of the window; None takes those of the training, `DYNAMIC` keeps it
             symbolic.
-        opset: ONNX operator set version.
+        opset: ONNX operator set version; None takes the target's own.
         calibration: How int8 ranges are chosen.
         calibration_windows: At most so many training windows calibrate, evenly spaced.
         max_drop: Points of accuracy that int8 may lose (upper 95 % bound).
@@ -52,16 +54,18 @@ class ExportOptions:
         input_shape: Channels and steps of a window; a factory's network does not tell.
         task: What the outputs of a factory's network mean; None for classification.
         cuda_graph: Have the runner capture its calls as CUDA graphs and replay them.
+        trt: How TensorRT builds the engine.
+        bundle_only: A device kit is all that is wanted: that no engine ran here is waived.
 
     Raises:
         UsageError: Options contradict each other.
     """
 
-    target: Literal["onnx", "cuda"] = "onnx"
+    target: Literal["onnx", "cuda", "trt"] = "onnx"
     precision: Precision = "float32"
     data: Path | str | None = None
     length: int | str | None = None
-    opset: int = DEFAULT_OPSET
+    opset: int | None = None
     calibration: Method = "minmax"
     calibration_windows: int = CALIBRATION_WINDOWS
     max_drop: float = MAX_DROP_POINTS
@@ -74,6 +78,8 @@ class ExportOptions:
     input_shape: tuple[int, int] | None = None
     task: Literal["classification", "regression"] | None = None
     cuda_graph: bool = False
+    trt: TensorRTSettings = TensorRTSettings()  # noqa: RUF009 - frozen
+    bundle_only: bool = False
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -89,11 +95,12 @@ class ExportOptions:
                 "int8 needs real windows to calibrate on and to judge the loss: give --data "
                 "FILE.npz (or --data noise, for timing only)."
             )
-        if self.precision == "int8" and self.opset > ORT_X86_VNNI.newest_opset:
+        newest = DIALECTS[self.target].newest_opset if self.precision == "int8" else None
+        if newest is not None and self.operator_set > newest:
             raise UsageError(
-                f"int8 needs an opset of at most {ORT_X86_VNNI.newest_opset}, and "
-                f"{self.opset} was asked for: ONNX Runtime has no kernels for the "
-                "quantisation operators of newer ones. Leave --opset out."
+                f"int8 needs an opset of at most {newest}, and {self.opset} was asked for: "
+                "ONNX Runtime has no kernels for the quantisation operators of newer ones. "
+                "Leave --opset out."
             )
         if self.name is not None and (not self.name or Path(self.name).name != self.name):
             raise UsageError(
@@ -101,14 +108,17 @@ class ExportOptions:
                 "folders."
             )
         for number, low, high in (
-            ("opset", OLDEST_OPSET, NEWEST_OPSET),
+            ("operator_set", OLDEST_OPSET, NEWEST_OPSET),
             ("calibration_windows", 1, math.inf),
             ("max_drop", 0, sys.float_info.max),
             ("seed", 0, 2**31 - 1),
         ):
             value = getattr(self, number)
             if not low <= value <= high:
-                raise UsageError(f"{number} is {value}; expected {low} to {high:g}.")
+                raise UsageError(
+                    f"{number.replace('operator_set', 'opset')} is {value}; expected {low} to "
+                    f"{high:g}."
+                )
         object.__setattr__(self, "out", Path(self.out))
         if self.length not in (None, DYNAMIC) and not (
             isinstance(self.length, int) and 1 <= self.length <= LONGEST
@@ -117,6 +127,11 @@ class ExportOptions:
                 f"the length is {self.length!r}; expected 1 to {LONGEST:,} or {DYNAMIC!r}."
             )
         _check_factory(self)
+
+    @property
+    def operator_set(self) -> int:
+        """The ONNX operator set version that is exported."""
+        return DEFAULT_OPSETS[self.target] if self.opset is None else self.opset
 
     def _check_target(self) -> None:
         """Raise `UsageError` where the target cannot do what the other options ask."""
@@ -130,6 +145,11 @@ class ExportOptions:
             raise UsageError(
                 f"--cuda-graph is for the targets {' and '.join(CUDA_GRAPH_TARGETS)}, not for "
                 f"{self.target}. Leave it out."
+            )
+        if self.target != "trt" and (self.trt != TensorRTSettings() or self.bundle_only):
+            raise UsageError(
+                f"options of TensorRT were given for the target {self.target}. Leave them "
+                "out, or give --target trt."
             )
 
 

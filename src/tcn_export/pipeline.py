@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tcn_export import extras, machine
+from tcn_export import extras
 from tcn_export.bench import Latency, measure_latency
 from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
+from tcn_export.deploying import engine_settings, integer_coverage, kit_files
+from tcn_export.describing import describe
 from tcn_export.errors import UsageError
 from tcn_export.export_data import ExportData, informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
 from tcn_export.halving import halve
 from tcn_export.judging import Stages, judge
-from tcn_export.manifest import Manifest
 from tcn_export.options import DYNAMIC, ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ParityReport
 from tcn_export.progress import Progress, Silent
+from tcn_export.quantizing import quantize_graph
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
@@ -38,12 +41,14 @@ class ExportResult:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The artifact with its graph, what is judged beside it, and how int8 was made."""
+    """The artifact with its graph, what is judged beside it, and how it was made."""
 
     artifact: Artifact
     graph: Graph
     stages: Stages = Stages()  # noqa: RUF009 - frozen
     quantization: dict[str, Any] | None = None
+    engine: str | None = None
+    builder: Mapping[str, Any] | None = None
 
 
 def export(
@@ -79,13 +84,21 @@ def export(
         graph = _capture(source, length, options)
     built = _build(graph, source, data, options, progress)
     golden, report = judge(source, built.artifact, built.stages, data, options, progress)
-    with progress.stage("Timing"):
-        latency = _time(built.artifact, golden)
-    manifest = _manifest(source, built, data, options, report, latency)
+    if report.missing and options.bundle_only:
+        report = replace(report, waived=(*report.waived, "a run on the device"))
+    latency = None
+    if not report.missing:
+        with progress.stage("Timing"):
+            latency = _time(built.artifact, golden)
+    manifest = describe(
+        source, built.artifact, built.graph, data, options, report, latency,
+        quantization=built.quantization, engine=built.engine, builder=built.builder,
+    )  # fmt: skip
     files = {
         **built.artifact.files,
         GOLDEN_FILE: golden_to_bytes(golden),
         REPORT_FILE: report_to_bytes(report),
+        **(kit_files(manifest) if options.target == "trt" else {}),
     }
     with progress.stage("Writing the bundle"):
         return ExportResult(write_bundle(path, manifest, files, options.overwrite), report)
@@ -142,7 +155,9 @@ def _capture(source: Source, length: int | None, options: ExportOptions) -> Grap
     from tcn_export.rewrite.base import run_plan
     from tcn_export.rewrite.plans import PLANS
 
-    return run_plan(PLANS[options.target], capture(source, length, options.opset))
+    is_wide = options.target == "trt" and options.trt.layout == "2d"
+    plan = PLANS[f"{options.target}-2d" if is_wide else options.target]
+    return run_plan(plan, capture(source, length, options.operator_set))
 
 
 def _build(
@@ -152,38 +167,58 @@ def _build(
     options: ExportOptions,
     progress: Progress,
 ) -> _Built:
+    """Convert to the precision, and make the artifact."""
     target = load_target(options.target)
-    settings = {"cuda_graph": True} if options.cuda_graph else {}
-    plain = target.build(graph, "float32", settings)
-    if options.precision == "float32":
-        return _Built(plain, graph)
+    # What TensorRT gets is judged on the CPU first: the same file means the same everywhere.
+    cpu = load_target("onnx") if options.target == "trt" else target
+    stages, converted, how = Stages(), graph, None
+    if options.precision != "float32":
+        stages = Stages(before=cpu.build(graph, "float32"))
     if options.precision == "float16":
-        half, rounded = halve(graph, source, data, options, progress)
-        stages = Stages(plain, target.build(rounded, "float16"))
-        return _Built(target.build(half, "float16"), half, stages)
-    assert data is not None
-    assert data.calibration is not None
-    from tcn_export.quantize.calibration import calibrate
-    from tcn_export.quantize.coverage import measure_coverage
-    from tcn_export.quantize.dialects import ORT_X86_VNNI
-    from tcn_export.quantize.qdq import quantize
-    from tcn_export.targets.onnxruntime import optimized_model
+        converted, rounded = halve(graph, source, data, options, progress)
+        if options.target != "cuda":  # which rounds by itself
+            stages = replace(stages, rounded=cpu.build(rounded, "float16"))
+    elif options.precision == "int8":
+        assert data is not None
+        converted, how = quantize_graph(graph, data, options, progress)
+    if options.target == "trt":
+        stages = replace(stages, on_the_cpu=cpu.build(converted, options.precision))
+        return _deploy(converted, stages, how, source, data, options, progress)
+    settings = {"cuda_graph": True} if options.cuda_graph else {}
+    artifact = target.build(converted, options.precision, settings)
+    if how is not None:
+        from tcn_export.quantize.coverage import measure_coverage
+        from tcn_export.targets.onnxruntime import optimized_model
 
-    dialect = ORT_X86_VNNI
-    chosen = data.calibration.spread(options.calibration_windows)
-    ranges = calibrate(graph, chosen.x, options.calibration, dialect, progress)
-    with progress.stage("Quantising"):
-        quantized = quantize(graph, ranges, dialect)
-        artifact = target.build(quantized, "int8", settings)
-        coverage = measure_coverage(graph, optimized_model(artifact))
-    how = {
-        **dialect.to_json(),
-        "calibration": ranges.method,
-        "windows": ranges.windows,
-        "data": data.name,
-        "coverage": coverage.to_json(),
-    }
-    return _Built(artifact, quantized, Stages(plain), how)
+        how["coverage"] = measure_coverage(graph, optimized_model(artifact)).to_json()
+    return _Built(artifact, converted, stages, how)
+
+
+def _deploy(
+    graph: Graph,
+    stages: Stages,
+    how: dict[str, Any] | None,
+    source: Source,
+    data: ExportData | None,
+    options: ExportOptions,
+    progress: Progress,
+) -> _Built:
+    """Bring a graph as far towards an engine as this machine can."""
+    from tcn_export.targets.tensorrt.deployment import deploy
+
+    settings = engine_settings(source, graph, data, options)
+    artifact = load_target("trt").build(graph, options.precision, settings)
+    deployment = deploy(artifact, graph.model, progress)
+    if how is not None:
+        how["coverage"] = integer_coverage(graph, deployment)
+    return _Built(
+        deployment.artifact,
+        graph,
+        replace(stages, missing=deployment.missing and deployment.engine),
+        how,
+        deployment.engine,
+        deployment.builder,
+    )
 
 
 def _time(artifact: Artifact, golden: Golden) -> Latency:
@@ -191,49 +226,3 @@ def _time(artifact: Artifact, golden: Golden) -> Latency:
     single = next(feed for feed in golden.feeds if feed.name == "single")
     runner = load_target(artifact.target).runner(artifact, threads=1)
     return measure_latency(runner, single.inputs, threads=1)
-
-
-def _manifest(
-    source: Source,
-    built: _Built,
-    data: ExportData | None,
-    options: ExportOptions,
-    report: ParityReport,
-    latency: Latency,
-) -> Manifest:
-    judged_on = None
-    if data is not None:
-        judged_on = {
-            "name": data.name,
-            "sha256": data.parity.digest(),
-            "windows": len(data.parity),
-            "labelled": data.parity.y is not None,
-        }
-    return Manifest(
-        name=options.name or source.name,
-        target=built.artifact.target,
-        precision=built.artifact.precision,
-        mode=built.artifact.mode,
-        model=built.artifact.model,
-        settings=built.artifact.settings,
-        task=source.task,
-        signature=built.artifact.signature,
-        classes=source.classes,
-        sample_rate_hz=source.sample_rate_hz,
-        source={
-            "file": "".join(c if c.isprintable() else "?" for c in Path(source.origin).name),
-            "kind": source.kind,
-            "sha256": source.sha256,
-            "architecture": source.architecture,
-            "parameters": source.parameters,
-            **({"arguments": dict(source.config)} if source.kind == "factory" else {}),
-        },
-        tools=machine.tools(),
-        host=machine.host(),
-        rewrites=tuple(step.to_json() for step in built.graph.history),
-        quantization=built.quantization,
-        parity={**report.to_json(), "max_drop": options.max_drop, "data": judged_on},
-        latency=latency.to_json(),
-        verified=report.verified,
-        waived=report.waived,
-    )

@@ -23,8 +23,9 @@ from tcn_export.graph import Graph, Signature, TensorSpec
 from tcn_export.parity.tolerance import float32_limit
 from tcn_export.targets.base import Runner
 from tcn_export.targets.bound import MOST_GRAPHS, MOST_SHAPES, BoundRunner
+from tcn_export.targets.model_file import MODEL_FILE
 from tcn_export.targets.onnxruntime import build, runner
-from tcn_export.targets.session import MODEL_FILE, session_options
+from tcn_export.targets.session import session_options
 
 
 def bound(graph: Graph, captures: bool = False, **signature: object) -> BoundRunner:

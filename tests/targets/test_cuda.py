@@ -27,6 +27,7 @@ from tcn_export.rewrite.base import run_plan
 from tcn_export.rewrite.plans import PLANS
 from tcn_export.targets import cuda, onnxruntime
 from tcn_export.targets.cuda_driver import ask_driver
+from tcn_export.targets.model_file import MODEL_FILE
 from tcn_export.targets.node_types import integer_nodes
 from tcn_export.targets.providers import (
     CPU,
@@ -38,7 +39,7 @@ from tcn_export.targets.providers import (
     require_first,
     require_no_fallback,
 )
-from tcn_export.targets.session import MODEL_FILE, session_options
+from tcn_export.targets.session import session_options
 
 OPTIONS = partial(session_options, 1)
 HOW = ".*'tcn-export\\[gpu\\]'.*cuDNN 9"

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tcn_export.cli.common import Choice, Number, Screen, command
-from tcn_export.errors import PARITY_FAILED
+from tcn_export.cli.trt import split_trt_options, trt_options
+from tcn_export.errors import PARITY_FAILED, TargetUnavailableError
+
+if TYPE_CHECKING:
+    from tcn_export.parity.rows import ParityReport
 
 
 class Length(click.ParamType[int | str]):
@@ -73,7 +77,10 @@ class Arguments(click.ParamType[dict[str, Any]]):
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--target", type=Choice(["onnx", "cuda"]), required=True, help="Where it will run."
+    "--target",
+    type=Choice(["onnx", "cuda", "trt"], {"tensorrt": "trt"}),
+    required=True,
+    help="Where it will run.",
 )
 @click.option(
     "--precision",
@@ -126,7 +133,9 @@ class Arguments(click.ParamType[dict[str, Any]]):
     metavar="POINTS",
     help="Accuracy that int8 may lose, as the upper 95 % bound.",
 )
-@click.option("--opset", type=click.IntRange(17, 24), default=20, show_default=True)
+@click.option(
+    "--opset", type=click.IntRange(17, 24), help="ONNX operators.  [default: 20; trt: 18]"
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -145,6 +154,7 @@ class Arguments(click.ParamType[dict[str, Any]]):
     show_default=True,
     help="Of the stress signals.",
 )
+@trt_options
 @click.option("--cuda-graph", is_flag=True, help="On a GPU: capture calls, and replay them.")
 def main(screen: Screen, model: Path | None, **options: Any) -> int:
     """Export MODEL and prove that it computes the same.
@@ -155,7 +165,8 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     from tcn_export.options import ExportOptions
     from tcn_export.pipeline import export
 
-    result = export(model, ExportOptions(**options), screen.progress())
+    options, trt = split_trt_options(options)
+    result = export(model, ExportOptions(trt=trt, **options), screen.progress())
     bundle, report = result.bundle, result.report
     from tcn_export.report import terminal
 
@@ -166,8 +177,19 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
         lambda: "",
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
         lambda: terminal.verdict_line(report, str(bundle.path)),
-        lambda: f"\nNext:\n  tcn-verify {path}\n  tcn-inspect {path}",
+        lambda: f"\nNext:\n{_next(report, path)}\n  tcn-inspect {path}",
     )
     if report.verdict == "fail":
         screen.failure(str(terminal.verdict_line(report, str(bundle.path))))
-    return 0 if report.verdict == "pass" else PARITY_FAILED
+    if report.verdict == "fail":
+        return PARITY_FAILED
+    if report.missing and not options["bundle_only"]:
+        return TargetUnavailableError.exit_code
+    return 0
+
+
+def _next(report: ParityReport, path: str) -> str:
+    """What to do with a bundle: verify it, or bring a device kit to its device."""
+    if report.missing:
+        return f"  copy {path} to the device, and run there: python3 build_engine.py"
+    return f"  tcn-verify {path}"

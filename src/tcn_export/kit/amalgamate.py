@@ -14,6 +14,7 @@ from importlib import import_module, resources
 
 from tcn_export import __version__
 
+SCRIPT_FILE = "build_engine.py"
 PIECES = (
     "tcn_export.errors",
     "tcn_export.archive",
@@ -41,7 +42,8 @@ _OLDEST_PYTHON = (3, 8)
 class _Joined:
     """What was taken from the pieces so far."""
 
-    imports: set[str] = field(default_factory=set)
+    modules: set[str] = field(default_factory=set)
+    names: dict[str, set[str]] = field(default_factory=dict)
     bodies: list[str] = field(default_factory=list)
     defined: dict[str, str] = field(default_factory=dict)
 
@@ -65,9 +67,18 @@ def assemble() -> str:
         f"# Written by tcn-export {__version__} from its own modules (sha256 {digest[:16]}).",
         "# Do not edit: change the export, and let it write this again.",
         "from __future__ import annotations",
-        "\n".join(sorted(joined.imports)),
+        "\n".join(_imports(joined)),
     ]
     return "\n\n".join([*head, *joined.bodies]) + "\n"
+
+
+def _imports(joined: _Joined) -> list[str]:
+    froms = [
+        f"from {module} import {', '.join(sorted(names))}"
+        for module, names in sorted(joined.names.items())
+        if names
+    ]
+    return [*sorted(joined.modules), *froms]
 
 
 def _source(name: str) -> str:
@@ -115,7 +126,11 @@ def _take_import(joined: _Joined, piece: str, node: ast.Import | ast.ImportFrom)
     if module == "__future__":
         return
     if module.split(".")[0] != _OURS:
-        joined.imports.add(ast.unparse(node))
+        if isinstance(node, ast.Import):
+            joined.modules.add(ast.unparse(node))
+        else:
+            imported = {alias.name for alias in node.names} - {"TYPE_CHECKING"}
+            joined.names.setdefault(module, set()).update(imported)
         return
     for alias in node.names:
         holder = joined.defined.get(alias.name)

@@ -34,7 +34,7 @@ def kit_readme(manifest: Manifest) -> bytes:
             version=__version__,
             passed=sum(row["status"] == "pass" for row in rows),
             judged=len(rows),
-            missing=manifest.missing,
+            engine=manifest.engine,
             tensors="\n".join(tensors),
             trtexec=line["10.3"],
             trtexec_old=line["8.6"],

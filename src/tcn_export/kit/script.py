@@ -71,7 +71,7 @@ def build_and_prove(options: argparse.Namespace) -> int:
         raise UsageError("this kit takes whole windows: it has no states to stream with.")
     found = probe()
     module = _choose_runtime(kit, found, options.runtime)
-    built = _build(kit, module)
+    built = _build_kit(kit, module)
     if not found.driver.devices:
         raise TargetUnavailableError(
             f"{found.driver.problem}. The graph was accepted and built by NVIDIA's code "
@@ -247,7 +247,7 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
     return module
 
 
-def _build(kit: Kit, module: str) -> Built:
+def _build_kit(kit: Kit, module: str) -> Built:
     model = os.path.join(kit.folder, _MODEL_FILE)
     cache = os.path.join(kit.folder, _TIMING_CACHE)
     request = make_request(model, module, kit.settings, cache)

@@ -93,6 +93,8 @@ def verdict_line(report: ParityReport, path: str) -> Text:
         return Text(
             f"PARITY LOST: {failed} of {len(report.rows)} checks failed: {path}", "bold red"
         )
+    if report.missing:
+        return Text(f"not verified (the engine is {report.missing}): {path}", "yellow")
     if report.waived:
         return Text(f"not verified ({', '.join(report.waived)} waived): {path}", "yellow")
     return Text(f"verified: {path}", "bold green")
@@ -116,6 +118,12 @@ def bundle_table(bundle: Bundle) -> RenderableType:
             f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
             f"({latency['threads']} thread, one window, {manifest.host['cpu']})",
         )
+    if manifest.engine is not None:
+        table.add_row("engine", manifest.engine)
+    if manifest.builder is not None:
+        table.add_row("", Text(str(manifest.builder.get("parser", "")), "dim"))
+        for finding in manifest.builder.get("gpu_fallback", ()):
+            table.add_row("", Text(f"on the GPU: {finding}", "dim"))
     changes = [f"{s['name']} x{s['modified']}" for s in manifest.rewrites if s["modified"]]
     table.add_row("rewrites", ", ".join(changes) or "none")
     refused = [r for step in manifest.rewrites for r in step["refusals"]]
@@ -188,6 +196,8 @@ def _quantization(entry: Any) -> str:
 def _why_not(manifest: Manifest) -> str:
     if manifest.parity["verdict"] == "fail":
         return "no: parity lost"
+    if manifest.latency is None and manifest.engine is not None:
+        return f"no: the engine is {manifest.engine}"
     return f"no: waived {', '.join(manifest.waived)}"
 
 

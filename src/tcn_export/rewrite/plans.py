@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tcn_export.rewrite.base import Rewrite
+from tcn_export.rewrite.conv1d_to_conv2d import Conv1dToConv2d
 from tcn_export.rewrite.crop_to_padding import CropToPadding
 from tcn_export.rewrite.fold_batch_norm import FoldBatchNorm
 from tcn_export.rewrite.merge_pad import MergePad
@@ -17,4 +18,10 @@ ONNX: tuple[Rewrite, ...] = (
     SplitMean(),
 )
 
-PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX, "cuda": ONNX}
+PLANS: dict[str, tuple[Rewrite, ...]] = {
+    "onnx": ONNX,
+    "cuda": ONNX,
+    "trt": ONNX,
+    "trt-2d": (*ONNX, Conv1dToConv2d()),
+}
+"""By target, and by layout where a target has several."""

@@ -11,8 +11,9 @@ from tcn_export.targets.base import Target
 _MODULES = {
     "onnx": ("tcn_export.targets.onnxruntime", "cpu"),
     "cuda": ("tcn_export.targets.cuda", "gpu"),
+    "trt": ("tcn_export.targets.tensorrt.target", None),
 }
-"""Module of each target, and the extra that brings its runtime."""
+"""Module of each target, and the extra that brings its runtime; None where it tells itself."""
 
 TARGETS = tuple(_MODULES)
 
@@ -24,5 +25,6 @@ def load_target(name: str) -> Target:
         MissingExtraError: Its runtime is not installed.
     """
     module, extra = _MODULES[name]
-    extras.require(extra, f"The target {name}")
+    if extra is not None:
+        extras.require(extra, f"The target {name}")
     return cast(Target, import_module(module))

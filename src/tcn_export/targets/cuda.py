@@ -10,11 +10,10 @@ from tcn_export.errors import BundleError
 from tcn_export.graph import Graph
 from tcn_export.targets.base import Artifact, Precision, Runner
 from tcn_export.targets.bound import BoundRunner
+from tcn_export.targets.model_file import MODEL_FILE, serialize
 from tcn_export.targets.providers import CUDA, open_session, require_device
 from tcn_export.targets.session import (
-    MODEL_FILE,
     check_self_contained,
-    serialize,
     session_options,
 )
 

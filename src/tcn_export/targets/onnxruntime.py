@@ -19,13 +19,12 @@ from tcn_export.targets.base import (
     check_feeds,
     symbol_sizes,
 )
+from tcn_export.targets.model_file import MODEL_FILE, serialize
 from tcn_export.targets.session import (
-    MODEL_FILE,
     RUNTIME_ERRORS,
     cannot,
     check_interface,
     check_self_contained,
-    serialize,
     session_options,
 )
 from tcn_export.targets.states import CarriedStates

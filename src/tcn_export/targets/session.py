@@ -7,10 +7,9 @@ from typing import Any
 import onnxruntime as ort
 
 from tcn_export.errors import BundleError
-from tcn_export.graph import Graph, Signature
+from tcn_export.graph import Signature
 from tcn_export.targets.external_data import has_external_data
 
-MODEL_FILE = "model.onnx"
 _ERRORS = 3  # severity: its warnings speak to its own developers
 RUNTIME_ERRORS = (
     ort.capi.onnxruntime_pybind11_state.EPFail,
@@ -22,13 +21,6 @@ RUNTIME_ERRORS = (
     ort.capi.onnxruntime_pybind11_state.RuntimeException,
 )
 """What the runtime raises where it refuses a model, or fails while it runs one."""
-
-
-def serialize(graph: Graph) -> dict[str, bytes]:
-    """The file of a graph."""
-    import onnx_ir as ir  # exporting only: running a bundle must not need it
-
-    return {MODEL_FILE: ir.to_proto(graph.model).SerializeToString()}
 
 
 def session_options(threads: int) -> Any:

@@ -14,9 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-Report = Callable[[float], None]
-"""Told which share of the build is done, from 0 to 1."""
-
 _ERROR_LINES = 12
 
 
@@ -97,13 +94,13 @@ class Built:
     log: list[str] = field(default_factory=list)
 
 
-def build_plan(trt: Any, request: BuildRequest, report: Report) -> Built:
+def build_plan(trt: Any, request: BuildRequest, report: Callable[[float], None]) -> Built:
     """Parse and build.
 
     Args:
         trt: The imported module that ``request`` names.
         request: What to build.
-        report: Told how far the build is.
+        report: Told which share of the build is done, from 0 to 1.
 
     Raises:
         BuildError: The parser or the builder refused.
@@ -247,7 +244,7 @@ def _make_logger(trt: Any, journal: _Journal) -> Any:
     return Logger()
 
 
-def _make_monitor(trt: Any, report: Report) -> Any:
+def _make_monitor(trt: Any, report: Callable[[float], None]) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Adds nested phases up to one share of the whole."""
 

@@ -10,6 +10,7 @@ from tcn_export.data import Array
 from tcn_export.errors import BundleError, TargetUnavailableError
 from tcn_export.graph import Signature
 from tcn_export.targets.base import Artifact, check_feeds, symbol_sizes
+from tcn_export.targets.model_file import MODEL_FILE
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 from tcn_export.targets.tensorrt.probe import Probe, probe
@@ -19,8 +20,6 @@ from tcn_export.targets.tensorrt.sidecar import (
     check_sidecar,
     read_sidecar,
 )
-
-MODEL_FILE = "model.onnx"
 
 
 class TensorRTRunner:

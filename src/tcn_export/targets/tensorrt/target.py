@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from tcn_export import extras
 from tcn_export.graph import Graph
 from tcn_export.targets.base import Artifact, Precision, Runner
-from tcn_export.targets.tensorrt.runner import MODEL_FILE, open_engine
+from tcn_export.targets.model_file import MODEL_FILE, serialize
+from tcn_export.targets.tensorrt.runner import open_engine
 
 
 def check_available() -> None:
-    """Pass everywhere: a device kit can be made on any machine."""
+    """Pass on every machine: a device kit needs no device, only ONNX Runtime to be judged."""
+    extras.require("cpu", "Judging a graph for TensorRT on the CPU")
 
 
-def build(graph: Graph, precision: Precision) -> Artifact:
+def build(
+    graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+) -> Artifact:
     """Make the artifact of a finished graph; `deployment.deploy` brings it further."""
-    import onnx_ir as ir  # exporting only: running a bundle must not need it
-
-    model = ir.to_proto(graph.model).SerializeToString()
     return Artifact(
-        "trt", precision, "window", MODEL_FILE, {MODEL_FILE: model}, graph.signature
+        "trt",
+        precision,
+        "window",
+        MODEL_FILE,
+        serialize(graph),
+        graph.signature,
+        dict(settings or {}),
     )
 
 

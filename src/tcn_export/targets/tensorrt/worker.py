@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -25,7 +26,6 @@ from tcn_export.targets.tensorrt.builder import (
     BuildRequest,
     Built,
     Convolution,
-    Report,
     build_plan,
 )
 
@@ -33,7 +33,7 @@ WORKER_FLAG = "--worker"
 _TAIL_LINES = 5
 
 
-def build_in_child(request: BuildRequest, report: Report) -> Built:
+def build_in_child(request: BuildRequest, report: Callable[[float], None]) -> Built:
     """Build in a child process.
 
     Raises:
@@ -68,7 +68,9 @@ def build_in_child(request: BuildRequest, report: Report) -> Built:
             return Built(file.read(), convolutions=convolutions, **answer)
 
 
-def _converse(child: Any, request: BuildRequest, report: Report) -> dict[str, Any] | None:
+def _converse(
+    child: Any, request: BuildRequest, report: Callable[[float], None]
+) -> dict[str, Any] | None:
     """The last answer of a child; None where it ended without one."""
     try:
         json.dump(asdict(request), child.stdin)
@@ -112,7 +114,9 @@ def work(plan: str) -> None:
     _answer(answers, _build(request, plan, lambda done: _answer(answers, {"done": done})))
 
 
-def _build(request: BuildRequest, plan: str, report: Report) -> dict[str, Any]:
+def _build(
+    request: BuildRequest, plan: str, report: Callable[[float], None]
+) -> dict[str, Any]:
     try:
         trt = importlib.import_module(request.runtime)
     except ImportError as error:
