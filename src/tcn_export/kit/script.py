@@ -74,7 +74,7 @@ def build_and_prove(options: argparse.Namespace) -> int:
     built = _build_kit(kit, module)
     if not found.driver.devices:
         raise TargetUnavailableError(
-            f"{found.driver.problem}. The graph was accepted and built by NVIDIA's code "
+            f"no CUDA device ({found.driver.problem}). The graph was accepted and built by NVIDIA's code "
             f"({module} {built.version}, {len(built.convolutions)} convolutions, "
             f"{len(built.plan):,} bytes); the engine was not executed, and nothing was "
             "written. Run this on the device."
@@ -238,7 +238,7 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
     if not found.driver.devices and wanted == "auto" and RTX in found.libraries:
         return RTX  # the one that builds without a device
     if module is None or (not found.driver.devices and module != RTX):
-        reason = found.driver.problem or f"{wanted} is not installed"
+        reason = found.why_not(wanted)
         raise TargetUnavailableError(
             f"{reason}. This script needs an NVIDIA GPU, and TensorRT 10.3 or newer for this "
             f"Python ({sys.version.split()[0]}). On a Jetson TensorRT belongs to the system's "

@@ -58,7 +58,9 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         ) from error
     model = ir.from_proto(quantizer.model.model)
     TopologicalSortPass()(model)
-    onnx.checker.check_model(ir.to_proto(model), full_check=True)
+    typed = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
+    onnx.checker.check_model(typed, full_check=True)
+    model = ir.from_proto(typed)
     modified = sum(node.op_type == "QuantizeLinear" for node in model.graph)
     step = Step(f"quantize[{dialect.name}]", modified, (), time.perf_counter() - start)
     return replace(graph, model=model, history=(*graph.history, step))

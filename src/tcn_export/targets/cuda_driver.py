@@ -38,7 +38,7 @@ class Driver:
     Attributes:
         version: Of CUDA, such as 12.6; None where no driver could be loaded or started.
         devices: All that it knows.
-        problem: Why there are no devices; "" where there are some.
+        problem: Why there are no devices, and what was found; "" where there are some.
     """
 
     version: str | None
@@ -51,12 +51,12 @@ def ask_driver() -> Driver:
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError:
-        return Driver(None, (), f"no CUDA device ({_LIBRARY} cannot be loaded)")
+        return Driver(None, (), f"{_LIBRARY} cannot be loaded")
     code = library.cuInit(0)
     if code:
-        return Driver(None, (), f"no CUDA device (cuInit gives error {code})")
+        return Driver(None, (), f"cuInit gives error {code}")
     devices = tuple(_devices(library))
-    return Driver(_version(library), devices, "" if devices else "no CUDA device")
+    return Driver(_version(library), devices, "" if devices else "the driver knows none")
 
 
 def _devices(library: Any) -> Iterator[Device]:

@@ -58,7 +58,7 @@ def require_device(provider: str) -> None:
     if provider not in built_in:
         facts.append(f"it was built for {', '.join(built_in)} only")
     if driver is not None and driver.problem:
-        facts.append(driver.problem)
+        facts.append(f"there is no CUDA device: {driver.problem}")
     raise _unavailable(provider, "; ".join(facts))
 
 

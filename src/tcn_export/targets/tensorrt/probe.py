@@ -42,7 +42,7 @@ class Probe:
     def why_not(self, wanted: str = "auto") -> str | None:
         """Why no engine can be built and run here; None where one can."""
         if not self.driver.devices:
-            return self.driver.problem
+            return "no CUDA device"
         if self.runtime(wanted) is None:
             return f"{_MODULES[wanted][0]} is not installed"
         return None
