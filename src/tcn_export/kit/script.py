@@ -74,10 +74,10 @@ def build_and_prove(options: argparse.Namespace) -> int:
     built = _build_kit(kit, module)
     if not found.driver.devices:
         raise TargetUnavailableError(
-            f"no CUDA device ({found.driver.problem}). The graph was accepted and built by NVIDIA's code "
-            f"({module} {built.version}, {len(built.convolutions)} convolutions, "
-            f"{len(built.plan):,} bytes); the engine was not executed, and nothing was "
-            "written. Run this on the device."
+            f"no CUDA device ({found.driver.problem}). The graph was accepted and built by "
+            f"NVIDIA's code ({module} {built.version}, {len(built.convolutions)} "
+            f"convolutions, {len(built.plan):,} bytes); the engine was not executed, and "
+            "nothing was written. Run this on the device."
         )
     trt, cuda = importlib.import_module(module), Cuda()
     device, driver = found.driver.devices[0], found.driver.version

@@ -140,7 +140,8 @@ def _configure(trt: Any, builder: Any, request: BuildRequest) -> Any:
             profile.set_shape(name, smallest, usual, largest)
         if config.add_optimization_profile(profile) < 0:
             raise BuildError(f"the shapes {request.profiles} do not fit the model's inputs")
-    if request.dla_core is not None:
+    # TensorRT for RTX knows no accelerator: it is asked for the graph alone.
+    if request.dla_core is not None and request.runtime == "tensorrt":
         if request.dla_core >= builder.num_DLA_cores:
             raise BuildError(
                 f"there is no accelerator {request.dla_core}: this device has "

@@ -85,9 +85,9 @@ def require_runtime(found: Probe, settings: Mapping[str, Any]) -> str:
     if reason is not None or module is None:
         detail = f" ({found.driver.problem})" if found.driver.problem else ""
         raise TargetUnavailableError(
-            f"the target trt cannot run here: {reason}{detail}. It needs an NVIDIA GPU with its "
-            "driver, and TensorRT 10.3 or newer (pip install 'tcn-export[trt]' with NVIDIA's "
-            "package index, or the system's package on a Jetson). On the device run "
+            f"the target trt cannot run here: {reason}{detail}. It needs an NVIDIA GPU with "
+            "its driver, and TensorRT 10.3 or newer (pip install 'tcn-export[trt]' with "
+            "NVIDIA's package index, or the system's package on a Jetson). On the device run "
             "python3 build_engine.py in the bundle."
         )
     return module

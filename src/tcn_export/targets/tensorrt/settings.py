@@ -60,6 +60,10 @@ class TensorRTSettings:
             raise UsageError(
                 f"there are the accelerators 0 and 1, and {self.dla_core} is none."
             )
+        if self.runtime == "rtx" and self.dla_core is not None:
+            raise UsageError(
+                "TensorRT for RTX knows no accelerator: leave --trt-runtime or --dla-core out."
+            )
         if self.gpu_fallback and self.dla_core is None:
             raise UsageError(
                 "--gpu-fallback is for what an accelerator cannot run: give --dla-core."
