@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from tcn_export.bench import measure_latency
 from tcn_export.export_data import ExportData, window_lengths
 from tcn_export.graph import Graph
 from tcn_export.kit.amalgamate import SCRIPT_FILE, assemble
 from tcn_export.kit.readme import KIT_README, kit_readme
 from tcn_export.manifest import Manifest
 from tcn_export.options import ExportOptions
+from tcn_export.parity.golden import Golden
+from tcn_export.targets.base import Artifact
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source
@@ -23,6 +26,17 @@ def engine_settings(
     """What the artifact keeps of the options, so that its engine can be built anywhere."""
     lengths = window_lengths(source, graph.signature, data)
     return options.trt.to_json(graph.signature, lengths, options.cuda_graph)
+
+
+def engine_latency(artifact: Artifact, golden: Golden) -> dict[str, Any]:
+    """Latency of one window, from host to host, with and without a captured CUDA graph."""
+    from tcn_export.targets.tensorrt.runner import open_engine
+
+    single = next(feed for feed in golden.feeds if feed.name == "single")
+    return {
+        name: measure_latency(open_engine(artifact, capture), single.inputs, 0).to_json()
+        for name, capture in (("plain", False), ("cuda_graph", True))
+    }
 
 
 def integer_coverage(graph: Graph, deployment: Deployment) -> dict[str, Any]:

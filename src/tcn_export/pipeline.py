@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 from tcn_export import extras
 from tcn_export.bench import Latency, measure_latency
 from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
-from tcn_export.deploying import engine_settings, integer_coverage, kit_files
+from tcn_export.deploying import (
+    engine_latency,
+    engine_settings,
+    integer_coverage,
+    kit_files,
+)
 from tcn_export.describing import describe
 from tcn_export.errors import UsageError
 from tcn_export.export_data import ExportData, informed, read_export_data
@@ -90,6 +95,9 @@ def export(
     if not report.missing:
         with progress.stage("Timing"):
             latency = _time(built.artifact, golden)
+            if options.target == "trt":
+                both = engine_latency(built.artifact, golden)
+                built = replace(built, builder={**(built.builder or {}), "latency": both})
     manifest = describe(
         source, built.artifact, built.graph, data, options, report, latency,
         quantization=built.quantization, engine=built.engine, builder=built.builder,
