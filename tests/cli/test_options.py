@@ -9,6 +9,7 @@ import pytest
 
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.train import main as train_command
+from tcn_export.cli.trt import split_trt_options
 from tcn_export.models import ARCHITECTURES
 from tcn_export.models.blocks import Norm
 from tcn_export.models.tcn import Head
@@ -16,6 +17,8 @@ from tcn_export.options import ExportOptions
 from tcn_export.quantize.dialects import METHODS
 from tcn_export.targets import TARGETS
 from tcn_export.targets.base import Precision
+from tcn_export.targets.tensorrt.settings import Layout, Runtime
+from tcn_export.targets.tensorrt.versions import VERSIONS
 from tcn_export.training.fit import ClassWeights, FitOptions
 
 
@@ -28,6 +31,10 @@ from tcn_export.training.fit import ClassWeights, FitOptions
 )
 def test_defaults_are_those_of_the_library(command, arguments, options):
     told = command.make_context("command", list(arguments)).params
+    if command is export_command:
+        told, trt = split_trt_options(told)
+        assert trt == ExportOptions().trt
+        told["trt"] = trt
     for field in fields(options):
         assert told[field.name] == field.default, field.name
 
@@ -38,6 +45,9 @@ def test_defaults_are_those_of_the_library(command, arguments, options):
         (export_command, "target", TARGETS),
         (export_command, "precision", get_args(Precision)),
         (export_command, "calibration", METHODS),
+        (export_command, "trt_version", tuple(VERSIONS)),
+        (export_command, "trt_runtime", get_args(Runtime)),
+        (export_command, "trt_layout", get_args(Layout)),
         (train_command, "arch", tuple(ARCHITECTURES)),
         (train_command, "norm", get_args(Norm)),
         (train_command, "head", get_args(Head)),
