@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tcn_export.cli.export import main as export_command
 from tcn_export.cli.train import main as train_command
 from tcn_export.cli.verify import main as verify_command
 from tcn_export.npz import load_dataset
+from tcn_export.targets.cuda_driver import ask_driver
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,6 +61,15 @@ def test_human_activities_from_int16_to_a_verified_int8_bundle(hapt, tmp_path):
     coverage = int8.json["quantization"]["coverage"]
     assert coverage["integer_convolutions"] == coverage["convolutions"] == 4
     assert run(verify_command, tmp_path / "hapt-onnx-int8", "--data", hapt).code == 0
+    if ask_driver().devices:
+        return  # what follows is for machines without; those with one have test_gpu
+    options[1] = "trt"
+    for precision in ("float32", "float16", "int8"):
+        kit = run(export_command, model, *options, "--precision", precision, "--max-drop", 2)
+        assert kit.code == 4
+        assert kit.json["parity"]["verdict"] == "pass", kit.json["parity"]
+        if find_spec("tensorrt_rtx") is not None:
+            assert set(kit.json["builder"]["convolutions"].values()) == {precision}
 
 
 def test_groups_of_a_real_file_are_its_people(hapt):
