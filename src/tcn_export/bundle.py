@@ -21,6 +21,8 @@ from tcn_export.targets import TARGETS, load_target
 from tcn_export.targets.base import Artifact, Mode, Precision, Runner
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
 
+_OF_THE_DEVICE = (ENGINE_FILE, SIDECAR_FILE)
+"""Not listed in the manifest: build_engine.py makes them anew wherever a bundle goes."""
 MOST_NAME_BYTES = 150
 """Room for target, precision and a temporary sibling in the 255 bytes of a file name."""
 
@@ -114,7 +116,8 @@ def write_bundle(
             may not be replaced.
     """
     check_vacant(path, overwrite)
-    hashed = replace(manifest, files={name: _sha256(raw) for name, raw in files.items()})
+    listed = {name: raw for name, raw in files.items() if name not in _OF_THE_DEVICE}
+    hashed = replace(manifest, files={name: _sha256(raw) for name, raw in listed.items()})
     text = json.dumps(hashed.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_folder(path, {MANIFEST_FILE: text.encode(), **files}, replace=overwrite)
     return Bundle(path, hashed, dict(files))
@@ -133,17 +136,16 @@ def load_bundle(path: Path | str) -> Bundle:
         raise BundleError(
             f"{path} lists no hash for its model `{manifest.model}`. Export it again."
         )
-    return Bundle(path, manifest, {**_built_later(path, manifest), **files})
+    return Bundle(path, manifest, {**_of_the_device(path, manifest), **files})
 
 
-def _built_later(path: Path, manifest: Manifest) -> dict[str, bytes]:
-    """The engine that a device kit's script built beside it; its sidecar holds the hashes."""
-    names = (ENGINE_FILE, SIDECAR_FILE)
-    if manifest.target != "trt" or ENGINE_FILE in manifest.files:
+def _of_the_device(path: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The engine and its sidecar, which holds the hashes of both engine and model."""
+    if manifest.target != "trt":
         return {}
-    if any((path / name).is_symlink() or not (path / name).is_file() for name in names):
+    if any((path / n).is_symlink() or not (path / n).is_file() for n in _OF_THE_DEVICE):
         return {}
-    return {name: (path / name).read_bytes() for name in names}
+    return {name: (path / name).read_bytes() for name in _OF_THE_DEVICE}
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -10,7 +10,7 @@ from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden, WindowAnswers
-from tcn_export.parity.rows import ParityReport, Row, Stage, waive
+from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
 from tcn_export.progress import Progress
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact, Runner
@@ -73,24 +73,27 @@ def judge(
             advance()
         golden = Golden(feeds, references, source.classes)
         rows = _judge_before(gate, golden, stages.before)
+        on_the_cpu: list[Row] = []
         if stages.on_the_cpu is not None:
-            rows += _at("on the CPU", gate.judge_golden(golden, _runner(stages.on_the_cpu)))
+            cpu = _runner(stages.on_the_cpu)
+            on_the_cpu = _at("on the CPU", gate.judge_golden(golden, cpu))
+            rows += on_the_cpu
         if stages.rounded is not None:
             rows += _at(
                 "rounded to float16", gate.judge_golden(golden, _runner(stages.rounded))
             )
         if not stages.missing:
-            rows += gate.judge_golden(golden, _runner(artifact))
+            # One file means one thing: the device is held to what the CPU made of it.
+            same = baseline(row.to_json() for row in on_the_cpu) if on_the_cpu else None
+            rows += replace(gate, baseline=same).judge_golden(golden, _runner(artifact))
     if data is None:
         return golden, ParityReport(tuple(rows), missing=stages.missing)
     runner = _runner(_for_windows(artifact, stages))
     more, answers = _judge_windows(gate, oracle, runner, data, options, progress)
-    if stages.missing:
-        more = _at("on the CPU", more)
     if stages.rounded is not None and _for_windows(artifact, stages) is stages.rounded:
-        more = [
-            replace(row, note=row.note or "every value rounded to float16") for row in more
-        ]
+        more = _at("rounded to float16", more)
+    elif stages.missing:
+        more = _at("on the CPU", more)
     golden = replace(golden, windows=answers)
     waived: tuple[str, ...] = ()
     if data.kind == "noise":

@@ -25,7 +25,7 @@ from tcn_export.halving import halve
 from tcn_export.judging import Stages, judge
 from tcn_export.options import DYNAMIC, ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
-from tcn_export.parity.rows import ParityReport
+from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
 from tcn_export.progress import Progress, Silent
 from tcn_export.quantizing import quantize_graph
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
@@ -90,7 +90,7 @@ def export(
     built = _build(graph, source, data, options, progress)
     golden, report = judge(source, built.artifact, built.stages, data, options, progress)
     if report.missing and options.bundle_only:
-        report = replace(report, waived=(*report.waived, "a run on the device"))
+        report = replace(report, waived=(*report.waived, ON_THE_DEVICE))
     latency = None
     if not report.missing:
         with progress.stage("Timing"):

@@ -17,7 +17,7 @@ from tcn_export.parity.golden import (
     WindowAnswers,
     golden_from_bytes,
 )
-from tcn_export.parity.rows import ParityReport, Row, as_exported, baseline
+from tcn_export.parity.rows import ParityReport, Row, as_exported, baseline, remaining
 from tcn_export.progress import Progress, Silent
 from tcn_export.targets.base import Runner
 
@@ -57,12 +57,10 @@ def verify(
         as_exported("class order", *_told(manifest.classes, golden.classes)),
     ]
     with progress.stage("Comparing with the golden data", len(golden.feeds)) as advance:
-        for feed in golden.feeds:
-            rows += gate.judge(feed, runner.run(feed.inputs), golden.references[feed.name])
-            advance()
+        rows += gate.judge_golden(golden, runner, advance)
     if data is not None:
         rows += _judge_data(bundle, gate, golden, runner, Path(data), progress)
-    return ParityReport(tuple(rows), manifest.waived)
+    return ParityReport(tuple(rows), remaining(manifest.waived))
 
 
 def _judge_data(

@@ -32,6 +32,7 @@ PIECES = (
     "tcn_export.targets.tensorrt.kernels",
     "tcn_export.targets.tensorrt.sidecar",
     "tcn_export.targets.tensorrt.trtexec",
+    "tcn_export.kit.proof",
     "tcn_export.kit.script",
 )
 _OURS = "tcn_export"

@@ -36,6 +36,7 @@ def kit_readme(manifest: Manifest) -> bytes:
             judged=len(rows),
             engine=manifest.engine,
             tensors="\n".join(tensors),
+            opset=manifest.settings["opset"],
             trtexec=line["10.3"],
             trtexec_old=line["8.6"],
         )

@@ -11,40 +11,27 @@ lost, 4 there is no CUDA device or no TensorRT here.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
-import json
 import os
 import sys
 import time
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tcn_export.errors import (
-    PARITY_FAILED,
-    BundleError,
-    ExportError,
-    TargetUnavailableError,
-    UsageError,
-)
-from tcn_export.parity.gate import Gate
-from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
-from tcn_export.parity.rows import ParityReport, as_exported, baseline
-from tcn_export.targets.tensorrt.builder import BuildError, Built, make_request
+from tcn_export.errors import BundleError, ExportError, TargetUnavailableError, UsageError
+from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove
+from tcn_export.parity.golden import GOLDEN_FILE
+from tcn_export.targets.tensorrt.builder import BuildError, make_request
 from tcn_export.targets.tensorrt.cudart import Cuda
-from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 from tcn_export.targets.tensorrt.kernels import convolution_types, kernels_of_engine
 from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
-from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE, make_sidecar
-from tcn_export.targets.tensorrt.trtexec import OLDEST, trtexec_line, version_numbers
+from tcn_export.targets.tensorrt.sidecar import make_sidecar
+from tcn_export.targets.tensorrt.trtexec import trtexec_line
 from tcn_export.targets.tensorrt.worker import WORKER_FLAG, build_in_child, work
 
-REPORT_FILE = "device_report.json"
-_MODEL_FILE, _MANIFEST_FILE = "model.onnx", "manifest.json"
+if TYPE_CHECKING:
+    from tcn_export.targets.tensorrt.builder import Built
+
 _TIMING_CACHE = "timing.cache"
-_WARM_UP_CALLS, _TIMED_CALLS, _STREAM_STEPS = 20, 200, 1000
 
 
 def main(arguments: list[str]) -> int:
@@ -70,7 +57,7 @@ def build_and_prove(options: argparse.Namespace) -> int:
     if options.stream and not kit.manifest["states"]:
         raise UsageError("this kit takes whole windows: it has no states to stream with.")
     found = probe()
-    module = _choose_runtime(kit, found, options.runtime)
+    module = _choose_runtime(kit, found, options.runtime or kit.settings["runtime"])
     built = _build_kit(kit, module)
     if not found.driver.devices:
         raise TargetUnavailableError(
@@ -82,143 +69,27 @@ def build_and_prove(options: argparse.Namespace) -> int:
     trt, cuda = importlib.import_module(module), Cuda()
     device, driver = found.driver.devices[0], found.driver.version
     print(f"device: {device.name}, SM {device.compute_capability}, driver {driver}")
-    runner = kit.runner(trt, built.plan, cuda, options.cuda_graph)
-    report = judge(kit, runner)
-    print_report(report)
+    capture = options.cuda_graph or kit.settings["cuda_graph"]
+    runner = kit.runner(trt, built.plan, cuda, capture)
     names = [convolution.name for convolution in built.convolutions]
-    told = {
-        "verdict": report.verdict,
-        "rows": [row.to_json() for row in report.rows],
+    told: dict[str, Any] = {
         "convolutions": convolution_types(kernels_of_engine(trt, runner.engine), names),
-        "latency_us": measure(kit, runner, options.cuda_graph),
+        "latency_us": {"cuda_graph": capture, **measure(kit, runner)},
     }
-    if options.stream:
-        told["stream"] = stream(kit, runner)
-    print(json.dumps({key: told[key] for key in told if key != "rows"}, indent=2))
-    sidecar = make_sidecar(built.plan, kit.model, module, built.version, device, driver)
-    _write(kit, ENGINE_FILE, built.plan)
-    _write(kit, SIDECAR_FILE, json.dumps({**sidecar, **told}, indent=2).encode())
-    _write(kit, REPORT_FILE, json.dumps(told, indent=2).encode())
-    print("verified" if report.verdict == "pass" else "PARITY LOST", "-", ENGINE_FILE)
-    return 0 if report.verdict == "pass" else PARITY_FAILED
-
-
-class Kit:
-    """The files of a kit, held to the hashes of its manifest.
-
-    Raises:
-        BundleError: A file is missing or was altered.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        try:
-            self.manifest = json.loads(self._read(_MANIFEST_FILE))
-            self.settings = self.manifest["settings"]
-            hashes = self.manifest["files"]
-            self.model, golden = (
-                self._checked(name, hashes[name]) for name in (_MODEL_FILE, GOLDEN_FILE)
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{_MANIFEST_FILE} is damaged: {error!r}.") from error
-        self.golden: Golden = golden_from_bytes(golden)
-
-    def runner(self, trt: Any, plan: bytes, cuda: Cuda, cuda_graph: bool) -> EngineRunner:
-        """Load an engine of this kit."""
-        states = [(state["input"], state["output"]) for state in self.manifest["states"]]
-        largest = largest_batch(self.settings["profiles"])
-        return EngineRunner(trt, plan, cuda, states, cuda_graph, largest)
-
-    def _checked(self, name: str, digest: str) -> bytes:
-        content = self._read(name)
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise BundleError(f"{name} is not the file that was exported. Copy the kit again.")
-        return content
-
-    def _read(self, name: str) -> bytes:
-        try:
-            with open(os.path.join(self.folder, name), "rb") as file:
-                return file.read()
-        except OSError as error:
-            raise BundleError(f"{name} cannot be read: {error.strerror}.") from error
-
-
-def judge(kit: Kit, runner: Any) -> ParityReport:
-    """Run every golden feed and hold the outputs to the limits of the export.
-
-    Args:
-        kit: Gives feeds, the eager model's answers and the limits.
-        runner: Has ``run(feeds) -> outputs`` and ``reset()``.
-    """
-    manifest = kit.manifest
-    outputs = [SimpleNamespace(**spec) for spec in manifest["outputs"]]
-    gate = Gate(
-        manifest["precision"],
-        cast("Any", SimpleNamespace(outputs=outputs)),
-        manifest["task"] == "classification",
-        baseline(manifest["parity"]["rows"]),
+    if not capture:
+        told["latency_us"]["with_cuda_graph"] = _measure_captured(kit, trt, built.plan, cuda)
+    sidecar = make_sidecar(
+        built.plan, kit.model, module, built.version, device, driver, kit.settings
     )
-    rows = [as_exported("verdict of the export", manifest["parity"]["verdict"], "pass")]
-    for feed in kit.golden.feeds:
-        runner.reset()
-        rows += gate.judge(feed, runner.run(feed.inputs), kit.golden.references[feed.name])
-    return ParityReport(tuple(rows))
+    return prove(kit, runner, built.plan, {**sidecar, **told}, options.stream)
 
 
-def measure(kit: Kit, runner: Any, cuda_graph: bool) -> dict[str, Any]:
-    """Median and p99 of one window, from host to host, in microseconds."""
-    inputs = {name: array[:1] for name, array in kit.golden.feeds[0].inputs.items()}
-    runner.reset()
-    return {"cuda_graph": cuda_graph, **_time(lambda: runner.run(inputs), _TIMED_CALLS)}
-
-
-def stream(kit: Kit, runner: Any) -> dict[str, Any]:
-    """Run many steps with carried states; their time, and that a reset repeats them."""
-    rng = np.random.default_rng(0)
-    shapes = {
-        spec["name"]: [1 if isinstance(n, str) else n for n in spec["shape"]]
-        for spec in kit.manifest["inputs"]
-    }
-    chunks = [
-        {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-        for _ in range(_STREAM_STEPS)
-    ]
-    passes = []
-    for _ in range(2):
-        runner.reset()
-        passes.append([runner.run(chunk) for chunk in chunks])
-    repeats = all(
-        np.array_equal(one[name], other[name])
-        for one, other in zip(*passes)  # noqa: B905 - Python 3.8
-        for name in one
-    )
-    if not repeats:
-        raise BundleError(
-            "the stream answers otherwise after a reset: states are not carried."
-        )
-    runner.reset()
-    waiting = iter(chunks)
-    return {"steps": _STREAM_STEPS, **_time(lambda: runner.run(next(waiting)), _STREAM_STEPS)}
-
-
-def print_report(report: ParityReport) -> None:
-    """One line per comparison that failed, and how many passed."""
-    for row in report.failures:
-        print(f"FAILED {row.feed} {row.output} {row.metric}: {row.value} {row.relation} "
-              f"{row.limit}")  # fmt: skip
-    print(f"{len(report.rows) - len(report.failures)} of {len(report.rows)} checks passed")
-
-
-def _time(call: Any, calls: int) -> dict[str, float]:
-    warm_up = min(_WARM_UP_CALLS, calls // 10)
-    seconds = []
-    for index in range(calls):
-        start = time.perf_counter()
-        call()
-        if index >= warm_up:
-            seconds.append(time.perf_counter() - start)
-    median, p99 = np.percentile(seconds, [50, 99]) * 1e6
-    return {"median": round(float(median), 1), "p99": round(float(p99), 1)}
+def _measure_captured(kit: Kit, trt: Any, plan: bytes, cuda: Cuda) -> Any:
+    """The same, launched as one graph; or why that cannot be."""
+    try:
+        return measure(kit, kit.runner(trt, plan, cuda, True))
+    except BundleError as error:  # not every engine can be captured; the verdict stands
+        return str(error)
 
 
 def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
@@ -228,7 +99,7 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
         TargetUnavailableError: There is none that could build here.
     """
     version = found.libraries.get("tensorrt", "")
-    if wanted != "rtx" and version and version_numbers(version) < OLDEST:
+    if wanted != "rtx" and found.is_too_old("tensorrt"):
         line = trtexec_line(version, kit.manifest["precision"], kit.settings)
         raise TargetUnavailableError(
             f"TensorRT {version} is too old for this script, which needs 10.3. Build with\n"
@@ -248,7 +119,7 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
 
 
 def _build_kit(kit: Kit, module: str) -> Built:
-    model = os.path.join(kit.folder, _MODEL_FILE)
+    model = os.path.join(kit.folder, KIT_MODEL)
     cache = os.path.join(kit.folder, _TIMING_CACHE)
     request = make_request(model, module, kit.settings, cache)
     start, last = time.monotonic(), [0.0]
@@ -266,14 +137,6 @@ def _build_kit(kit: Kit, module: str) -> Built:
         raise BundleError(f"NVIDIA's parser or builder refuses the graph: {error}") from error
 
 
-def _write(kit: Kit, name: str, content: bytes) -> None:
-    temporary = os.path.join(kit.folder, f".{name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
-    os.replace(temporary, os.path.join(kit.folder, name))
-
-
 def _parse(arguments: list[str]) -> argparse.Namespace:
     command_line = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -282,7 +145,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     command_line.add_argument(
         "--kit", default=here, metavar="DIR", help="default: this folder"
     )
-    command_line.add_argument("--runtime", choices=("auto", "tensorrt", "rtx"), default="auto")
+    command_line.add_argument(
+        "--runtime", choices=("auto", "tensorrt", "rtx"), help="default: as exported"
+    )
     command_line.add_argument("--stream", action="store_true", help="also run step by step")
     command_line.add_argument("--cuda-graph", action="store_true", help="launch as one graph")
     return command_line.parse_args(arguments)

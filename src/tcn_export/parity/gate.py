@@ -9,14 +9,14 @@ Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tcn_export.parity.golden import Feed, Golden, Reference
-from tcn_export.parity.metrics import agreement, largest, max_abs_error, sqnr_db
+from tcn_export.parity.metrics import agreement, answers, largest, max_abs_error, sqnr_db
 from tcn_export.parity.rows import Row, Status, at_least, judge_error
 from tcn_export.parity.tolerance import (
     FLOAT16_SQNR_DB,
@@ -53,10 +53,14 @@ class Gate:
     is_classification: bool
     baseline: Mapping[tuple[str, str, str], float] | None = None
 
-    def judge_golden(self, golden: Golden, runner: Runner) -> list[Row]:
-        """Run every golden feed and compare with its reference."""
+    def judge_golden(
+        self, golden: Golden, runner: Runner, advance: Callable[[], object] = int
+    ) -> list[Row]:
+        """Run every golden feed, each from the beginning, and compare with its reference."""
         rows: list[Row] = []
         for feed in golden.feeds:
+            runner.reset()
+            advance()
             rows += self.judge(feed, runner.run(feed.inputs), golden.references[feed.name])
         return rows
 
@@ -165,7 +169,9 @@ class Gate:
         rows = [self.again(feed.name, output, "sqnr_db", noise, SAME_SQNR_DB)]
         if self.is_classification:
             share = agreement(actual, float64)
-            rows.append(self.again(feed.name, output, "agreement", share, SAME_AGREEMENT))
+            # Of few answers one may always change: two kernels round differently.
+            slack = max(SAME_AGREEMENT, 1 / answers(float64).size)
+            rows.append(self.again(feed.name, output, "agreement", share, slack))
         return rows
 
     def within(self, feed: str, output: str, metric: str, judged: str, value: float) -> Row:

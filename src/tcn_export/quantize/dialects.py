@@ -86,7 +86,8 @@ TENSORRT = Dialect(
     per_channel=True,
     reduce_range=False,
     # Q/DQ on both inputs of a residual addition, so that Conv+Add+Relu stays in integers. The
-    # head stays in float: it is tiny, and the answers are most sensitive there.
+    # head stays in float: it is tiny, and the answers are most sensitive there. So do biases
+    # and offsets: of additions, those of two computed values only.
     operators=("Conv", "Add"),
     newest_opset=20,
     symmetric=True,

@@ -36,7 +36,7 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         activation_qType=_TYPES[dialect.activation],
         tensors_range=ranges.table,
         nodes_to_quantize=[],
-        nodes_to_exclude=[],
+        nodes_to_exclude=_offsets(graph) if dialect.inputs_only else [],
         op_types_to_quantize=list(dialect.operators),
         extra_options={
             "ActivationSymmetric": dialect.symmetric,
@@ -64,3 +64,12 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
     modified = sum(node.op_type == "QuantizeLinear" for node in model.graph)
     step = Step(f"quantize[{dialect.name}]", modified, (), time.perf_counter() - start)
     return replace(graph, model=model, history=(*graph.history, step))
+
+
+def _offsets(graph: Graph) -> list[str]:
+    """Additions of a constant: biases and normalisations, which want full precision."""
+    return [
+        node.name or ""
+        for node in graph.model.graph
+        if node.op_type == "Add" and any(v is not None and v.const_value for v in node.inputs)
+    ]

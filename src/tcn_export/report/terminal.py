@@ -94,7 +94,8 @@ def verdict_line(report: ParityReport, path: str) -> Text:
             f"PARITY LOST: {failed} of {len(report.rows)} checks failed: {path}", "bold red"
         )
     if report.missing:
-        return Text(f"not verified (the engine is {report.missing}): {path}", "yellow")
+        waived = f"; {', '.join(report.waived)} waived" if report.waived else ""
+        return Text(f"not verified (the engine is {report.missing}{waived}): {path}", "yellow")
     if report.waived:
         return Text(f"not verified ({', '.join(report.waived)} waived): {path}", "yellow")
     return Text(f"verified: {path}", "bold green")

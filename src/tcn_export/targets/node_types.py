@@ -1,7 +1,7 @@
 """Which nodes of an ONNX model calculate with floats? Asked without the onnx package.
 
 A runtime may leave the arithmetic of shapes on the CPU, where it belongs, but not that of
-signals. What a node does is told by the types of what it reads and writes. The numbers below
+signals. What a node does is told by the types of what it reads. The numbers below
 are those of onnx.proto3's fields.
 """
 
@@ -17,16 +17,19 @@ _NODE, _INITIALIZER, _INPUT, _OUTPUT, _VALUE_INFO = 1, 5, 11, 12, 13
 _INT32, _INT64, _BOOL = 6, 7, 9  # what shapes and indices are calculated in
 
 
+_OF_SHAPES = ("Shape", "Size")  # whatever they read, its values do not matter
+
+
 @dataclass(slots=True)
 class _Seen:
-    """Type of every value, and what every node reads and writes, by its name."""
+    """Type of every value, what every node reads and its operator, by its name."""
 
     types: dict[str, int] = field(default_factory=dict)
-    nodes: dict[str, list[tuple[list[str], list[str]]]] = field(default_factory=dict)
+    nodes: dict[str, list[tuple[list[str], str]]] = field(default_factory=dict)
 
 
 def integer_nodes(model: bytes) -> frozenset[str]:
-    """Names of the nodes that read or write integers alone: no float arithmetic.
+    """Names of the nodes that read integers alone, or the shape of something.
 
     Such are Shape, everything on the way from it to a Reshape, and the Cast of a number of
     steps. A node counts as one only where all types it needs are known, and only where every
@@ -46,7 +49,8 @@ def integer_nodes(model: bytes) -> frozenset[str]:
     return frozenset(
         name
         for name, nodes in seen.nodes.items()
-        if name and all(are_integers(reads) or are_integers(writes) for reads, writes in nodes)
+        if name
+        and all(are_integers(reads) or operator in _OF_SHAPES for reads, operator in nodes)
     )
 
 
@@ -56,9 +60,9 @@ def _read_graph(graph: memoryview, seen: _Seen) -> None:
             continue
         if number == _NODE:
             node = list(_messages_by_number(content))
-            texts = {n: [_text(raw) for k, raw in node if k == n] for n in (1, 2, 3)}
-            name = texts[3][0] if texts[3] else ""
-            seen.nodes.setdefault(name, []).append((texts[1], texts[2]))
+            texts = {n: [_text(raw) for k, raw in node if k == n] for n in (1, 3, 4)}
+            name, operator = ("".join(texts[n][:1]) for n in (3, 4))
+            seen.nodes.setdefault(name, []).append((texts[1], operator))
         elif number == _INITIALIZER:
             kind = _first_number(content, 2)
             for raw in _messages(content, 8):

@@ -10,15 +10,16 @@ import onnx_ir as ir
 import pytest
 
 from targets.stateful import stateful_graph
-from tcn_export.errors import TargetUnavailableError
+from tcn_export.errors import BundleError, TargetUnavailableError
 from tcn_export.targets.cuda_driver import Device, Driver
 from tcn_export.targets.onnxruntime import build
 from tcn_export.targets.tensorrt import worker
-from tcn_export.targets.tensorrt.builder import BuildError, BuildRequest
+from tcn_export.targets.tensorrt.builder import BuildError, BuildRequest, check_settings
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.probe import Probe, probe
 from tcn_export.targets.tensorrt.runner import open_engine
 from tcn_export.targets.tensorrt.settings import TensorRTSettings, profiles
+from tcn_export.targets.tensorrt.versions import version_name
 from tcn_export.targets.tensorrt.worker import build_in_child
 
 HERE = probe()
@@ -137,3 +138,44 @@ def test_an_engine_is_not_opened_without_a_device(stateful_model):
 def test_profiles_hold_every_symbol_of_inputs_and_states():
     signature = stateful_graph().signature
     assert profiles(signature, 4, (1, 1, 1)) == SHAPES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runtime": 3}, "the setting `runtime` of the bundle is 3"),
+        ({"cuda_graph": None}, "the setting `cuda_graph` of the bundle is None"),
+        ({"profiles": {"x": [[1], [1]]}}, r"the profile of `x` is \[\[1\], \[1\]\]"),
+        ({"profiles": {"x": [[1], [1], [0]]}}, "expected three shapes"),
+    ],
+)
+def test_settings_of_a_stranger_are_checked(change, message):
+    settings = TensorRTSettings().to_json(stateful_graph().signature, (1, 1, 1))
+    assert check_settings(settings) == settings
+    with pytest.raises(BundleError, match=message):
+        check_settings(settings | change)
+    with pytest.raises(BundleError, match="is 'missing'"):
+        check_settings({})
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "name"),
+    [
+        ("tensorrt", "10.3.0", "10.3"),
+        ("tensorrt", "10.13.2.6", "10.3"),
+        ("tensorrt", "10.16.1.11", "10.16"),
+        ("tensorrt", "11.4.0.106", "11"),
+        ("tensorrt_rtx", "1.7.1.116", "rtx"),
+    ],
+)
+def test_an_installed_version_has_its_dialect(module, version, name):
+    assert version_name(module, version) == name
+
+
+def test_a_library_that_is_too_old_is_no_library():
+    driver = Driver("12.2", (Device("Orin", "8.7", 7619, is_integrated=True),), "")
+    assert Probe(driver, {"tensorrt": "8.6.2"}).why_not() == (
+        "tensorrt 8.6.2 is too old, 10.3 or newer is needed"
+    )
+    assert Probe(driver, {"tensorrt": "10.3.0"}).why_not() is None
+    assert Probe(driver, {"tensorrt": ""}).why_not() is None, "unknown is not too old"

@@ -58,11 +58,11 @@ def test_engines_of_users_networks_keep_parity(
     assert ran.code == 0, ran.stderr
     told = ran.json
     assert told["engine"].startswith("built with tensorrt")
-    assert told["model"] == "model.engine"
+    assert (tmp_path / f"{name}-trt-{precision}" / "model.engine").is_file()
     assert {row["stage"] for row in told["parity"]["rows"]} >= {"artifact", "on the CPU"}
     print(name, precision, told["latency"], told["builder"]["latency"])
     types = set(told["builder"]["convolutions"].values())
-    print(name, precision, types, told["builder"]["reformats"])
+    print(name, precision, told["builder"]["convolutions"], told["builder"]["reformats"])
     if precision == "int8":
         assert types == {"int8"}
 
@@ -94,13 +94,7 @@ def test_the_script_of_a_kit_builds_and_proves(tiny_model, tmp_path):
     export(tmp_path, tiny_model)
     kit = tmp_path / "kit"
     shutil.copytree(tmp_path / "tiny-trt-float32", kit)
-    for name in ("model.engine", "model.engine.json"):
-        (kit / name).unlink()
-    manifest = json.loads((kit / "manifest.json").read_text())
-    manifest["model"] = "model.onnx"
-    for name in ("model.engine", "model.engine.json"):
-        del manifest["files"][name]
-    (kit / "manifest.json").write_text(json.dumps(manifest))
+    (kit / "model.engine").unlink()
     done = subprocess.run(
         [sys.executable, kit / "build_engine.py"], capture_output=True, text=True, check=False
     )

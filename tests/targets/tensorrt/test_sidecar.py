@@ -14,7 +14,7 @@ PLAN, MODEL = b"plan", b"model"
 
 
 def sidecar() -> dict:
-    made = make_sidecar(PLAN, MODEL, "tensorrt", "10.3.0", ORIN, "12.6")
+    made = make_sidecar(PLAN, MODEL, "tensorrt", "10.3.0", ORIN, "12.6", {})
     return read_sidecar(json.dumps(made).encode())
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from tcn_export.targets.tensorrt.trtexec import trtexec_line, version_numbers
+from tcn_export.targets.tensorrt.probe import version_numbers
+from tcn_export.targets.tensorrt.trtexec import trtexec_line
 
 PROFILES = {"signal": [[1, 9, 512], [1, 9, 512], [32, 9, 512]]}
 SETTINGS = {

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tcn_export.errors import BundleError
+
 _ERROR_LINES = 12
 
 
@@ -46,10 +48,39 @@ class BuildRequest:
     gpu_fallback: bool = False
 
 
+def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the ``settings`` of a TensorRT export, if they have the form that they must have.
+
+    Raises:
+        BundleError: They were altered.
+    """
+    kinds: dict[str, tuple[type, ...]] = {
+        "runtime": (str,), "profiles": (dict,), "workspace_bytes": (int,), "tf32": (bool,),
+        "dla_core": (int, type(None)), "gpu_fallback": (bool,), "cuda_graph": (bool,),
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        if name not in settings or not isinstance(settings[name], kind):
+            raise BundleError(
+                f"the setting `{name}` of the bundle is {settings.get(name, 'missing')!r}. It "
+                "was altered; export the model again."
+            )
+    for name, shapes in settings["profiles"].items():
+        if not (
+            isinstance(shapes, list)
+            and len(shapes) == 3
+            and all(isinstance(n, int) and n >= 1 for shape in shapes for n in shape)
+        ):
+            raise BundleError(
+                f"the profile of `{name}` is {shapes!r}; expected three shapes. The bundle "
+                "was altered; export the model again."
+            )
+    return settings
+
+
 def make_request(
     model: str, runtime: str, settings: Mapping[str, Any], timing_cache: str | None = None
 ) -> BuildRequest:
-    """What to build, from the ``settings`` of an artifact or manifest."""
+    """What to build, from checked ``settings`` of an artifact or manifest."""
     return BuildRequest(
         model=model,
         runtime=runtime,
@@ -165,7 +196,7 @@ def _use_timing_cache(config: Any, request: BuildRequest) -> None:
             content = file.read()
     timing_cache = config.create_timing_cache(content)
     # False: a cache of another GPU or version is refused rather than believed.
-    if not config.set_timing_cache(timing_cache, False):
+    if timing_cache is None or not config.set_timing_cache(timing_cache, False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 

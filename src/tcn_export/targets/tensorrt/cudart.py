@@ -13,12 +13,13 @@ import ctypes
 import glob
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from ctypes import byref, c_int, c_size_t, c_ulonglong, c_void_p
 from typing import TYPE_CHECKING, Any
 
-from tcn_export.errors import TargetUnavailableError
+from tcn_export.errors import BundleError, TargetUnavailableError
 
 if TYPE_CHECKING:
     from tcn_export.data import Array
@@ -27,7 +28,9 @@ _NAMES = (
     "libcudart.so", "libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0",
     "cudart64_13.dll", "cudart64_12.dll", "cudart64_110.dll",
 )  # fmt: skip
-_TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3
+_TO_DEVICE, _TO_HOST = 1, 2
+_NEED_ROOM = ("cudaStreamCreate", "cudaMalloc")
+"""What fails where the device is not to be had; else what runs on it is at fault."""
 _THREAD_LOCAL = 1  # capture only what this thread launches
 _SIGNATURES = {
     "cudaMalloc": (c_void_p, c_size_t),
@@ -61,10 +64,7 @@ class Cuda:
         stream = c_void_p()
         self._call("cudaStreamCreate", byref(stream))
         self.stream = stream
-
-    def close(self) -> None:
-        """Give the stream back."""
-        self._call("cudaStreamDestroy", self.stream)
+        weakref.finalize(self, self._library.cudaStreamDestroy, stream)
 
     def allocate(self, size: int) -> int:
         """The address of ``size`` bytes on the device."""
@@ -118,9 +118,14 @@ class Cuda:
         code = getattr(self._library, name)(*arguments)
         if code:
             reason = self._library.cudaGetErrorString(code).decode(errors="replace")
-            raise TargetUnavailableError(
-                f"{name} failed with CUDA error {code}: {reason}. Is the device in use, or "
-                "out of memory?"
+            if name in _NEED_ROOM:
+                raise TargetUnavailableError(
+                    f"{name} failed with CUDA error {code}: {reason}. Is the device in use, "
+                    "or out of memory?"
+                )
+            raise BundleError(
+                f"{name} failed with CUDA error {code}: {reason}. The engine is at fault: do "
+                "not use it. Rebuild it on this device."
             )
 
 

@@ -7,7 +7,9 @@ nothing is called an engine.
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from tcn_export.errors import UnsupportedModelError
+from tcn_export.errors import TargetUnavailableError, UnsupportedModelError
 from tcn_export.progress import Progress
 from tcn_export.targets.base import Artifact
 from tcn_export.targets.model_file import MODEL_FILE
@@ -33,7 +35,7 @@ from tcn_export.targets.tensorrt.lint import lint, require_clean
 from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
 from tcn_export.targets.tensorrt.runner import open_engine
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE, make_sidecar
-from tcn_export.targets.tensorrt.versions import VERSIONS
+from tcn_export.targets.tensorrt.versions import VERSIONS, version_name
 from tcn_export.targets.tensorrt.worker import build_in_child
 
 NOT_EXECUTED = "the engine was not executed"
@@ -72,18 +74,24 @@ def deploy(artifact: Artifact, model: ir.Model, progress: Progress) -> Deploymen
         UsageError: The accelerator was asked for and cannot take it.
     """
     settings = artifact.settings
-    notes = check(model, artifact.precision, settings)
     found = probe()
     missing = found.why_not(settings["runtime"])
     module = found.runtime(settings["runtime"])
+    notes = check(model, artifact.precision, settings, settings["version"])
     if missing is None and module is not None:
+        here = version_name(module, found.libraries[module])
+        check(model, artifact.precision, settings, here)
         return _build_here(artifact, model, module, found, notes, progress)
     engine = f"not built: {missing}"
     if RTX not in found.libraries:
         parser = "not asked: tensorrt_rtx is not installed"
         return Deployment(artifact, engine, str(missing), {**notes, "parser": parser}, None)
     with progress.stage("Asking NVIDIA's parser"):
-        built = _build(artifact, RTX, progress=None)
+        try:
+            built = _build(artifact, RTX, progress=None)
+        except TargetUnavailableError as error:  # a courtesy: the kit does not hang on it
+            notes["parser"] = f"not asked: {error}"
+            return Deployment(artifact, engine, str(missing), notes, None)
     _require_equal(model, built.convolutions)
     types = convolution_types(read_printed(built.layers), _convolution_names(model))
     notes |= {
@@ -94,14 +102,19 @@ def deploy(artifact: Artifact, model: ir.Model, progress: Progress) -> Deploymen
     return Deployment(artifact, engine, str(missing), notes, types)
 
 
-def check(model: ir.Model, precision: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Hold a graph to the dialect; what falls back from an accelerator, for the manifest.
+def check(
+    model: ir.Model, precision: str, settings: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """Hold a graph to the dialect of a version, one of `VERSIONS`.
+
+    Returns:
+        What falls back from an accelerator, for the manifest.
 
     Raises:
         UnsupportedModelError: TensorRT would refuse it; names the nodes.
         UsageError: The accelerator was asked for and cannot take it.
     """
-    version = VERSIONS[settings["version"]]
+    version = VERSIONS[name]
     require_clean(lint(model, version, settings["profiles"]), version)
     if settings["dla_core"] is None:
         return {}
@@ -129,14 +142,14 @@ def _build_here(
         built.version,
         device,
         found.driver.version,
+        artifact.settings,
     )
-    sidecar["settings"] = dict(artifact.settings)
     files = {
         **artifact.files,
         ENGINE_FILE: built.plan,
         SIDECAR_FILE: json.dumps(sidecar, indent=2).encode(),
     }
-    artifact = replace(artifact, files=files, model=ENGINE_FILE)
+    artifact = replace(artifact, files=files)
     kernels = _inspect(artifact, module)
     types = convolution_types(kernels, _convolution_names(model))
     where = f"{device.name} (SM {device.compute_capability})"
@@ -154,8 +167,6 @@ def _build_here(
 
 
 def _inspect(artifact: Artifact, module: str) -> list[Kernel]:
-    import importlib
-
     loaded = open_engine(artifact, cuda_graph=False).loaded
     kernels = kernels_of_engine(importlib.import_module(module), loaded.engine)
     loaded.close()
@@ -166,7 +177,7 @@ def _build(artifact: Artifact, module: str, progress: Progress | None) -> Built:
     with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
         path = Path(folder) / MODEL_FILE
         path.write_bytes(artifact.files[MODEL_FILE])
-        request = make_request(str(path), module, artifact.settings)
+        request = make_request(str(path), module, artifact.settings, _timing_cache(module))
         try:
             if progress is None:
                 return build_in_child(request, lambda _: None)
@@ -183,9 +194,19 @@ def _build(artifact: Artifact, module: str, progress: Progress | None) -> Built:
                 return build_in_child(request, report)
         except BuildError as error:
             raise UnsupportedModelError(
-                f"NVIDIA's parser or builder ({module}) refuses the graph, which our lint "
-                f"should have told before: {error}. Report it with the bundle's model.onnx."
+                f"NVIDIA's parser or builder ({module}) gave up: {error}. Where it refuses "
+                "the graph, our lint should have told before: report it."
             ) from error
+
+
+def _timing_cache(module: str) -> str:
+    """A file of the user's cache: what was timed once need not be timed for the next export.
+
+    TensorRT itself refuses what another device or version timed.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tcn-export"
+    cache.mkdir(parents=True, exist_ok=True)
+    return str(cache / f"{module}.timing")
 
 
 def _convolution_names(model: ir.Model) -> list[str]:
@@ -202,8 +223,7 @@ def _require_equal(model: ir.Model, parsed: Iterable[Convolution]) -> None:
         if theirs is None or ours != _along_time(theirs, node):
             raise UnsupportedModelError(
                 f"NVIDIA's parser understood the convolution `{node.name}` as {theirs}; "
-                f"expected kernel, stride, dilation, pads and groups {ours}. Report it with "
-                "the bundle's model.onnx."
+                f"expected kernel, stride, dilation, pads and groups {ours}. Report it."
             )
 
 

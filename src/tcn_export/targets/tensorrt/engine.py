@@ -9,6 +9,7 @@ Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ class EngineRunner:
         cuda_graph: Launch each call as one captured graph.
         largest_batch: What the engine was built for; without states, larger ones are run in
             parts.
+        dla_core: The accelerator that it was built for; None for the GPU.
 
     Raises:
         BundleError: TensorRT refuses the engine.
@@ -48,10 +50,13 @@ class EngineRunner:
         states: Sequence[tuple[str, str]] = (),
         cuda_graph: bool = False,
         largest_batch: int = 2**31,
+        dla_core: int | None = None,
     ) -> None:
         self._cuda, self._largest = cuda, largest_batch
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
+        if dla_core is not None:
+            self._runtime.DLA_core = dla_core
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise BundleError(
@@ -70,6 +75,8 @@ class EngineRunner:
         self._buffers: dict[str, list[int]] = {}
         self._graphs: dict[int, Any] = {}
         self._phase, self._is_fresh = 0, True
+        # Nobody else gives the device's memory back when this object goes.
+        weakref.finalize(self, _release, cuda, self._buffers, self._graphs)
 
     def reset(self) -> None:
         """Fill the states with zeros: the next call begins a signal."""
@@ -95,6 +102,12 @@ class EngineRunner:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        for name in self._inputs:
+            if name not in feeds or feeds[name].dtype != self._dtypes[name]:
+                found = feeds[name].dtype if name in feeds else "missing"
+                raise DataError(
+                    f"the input `{name}` is {found}; the engine takes {self._dtypes[name]}."
+                )
         shapes = {name: tuple(feeds[name].shape) for name in self._inputs}
         if any(self._shapes.get(name) != shape for name, shape in shapes.items()):
             self._prepare(shapes)
@@ -114,12 +127,8 @@ class EngineRunner:
 
     def close(self) -> None:
         """Give the device's memory back."""
-        for executable in self._graphs.values():
-            self._cuda.destroy(executable)
-        for addresses in self._buffers.values():
-            for address in addresses:
-                self._cuda.free(address)
-        self._graphs, self._buffers, self._shapes = {}, {}, {}
+        _release(self._cuda, self._buffers, self._graphs)
+        self._shapes = {}
 
     def _prepare(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Tell the engine new shapes and make room for them; states begin at zero."""
@@ -162,8 +171,10 @@ class EngineRunner:
             self._enqueue()  # warms up; both states' buffers are only read or written again
             self._cuda.synchronize()
             self._cuda.begin_capture()
-            self._enqueue()
-            self._graphs[self._phase] = self._cuda.end_capture()
+            try:
+                self._enqueue()
+            finally:  # a stream that went on capturing would be lost for the next call
+                self._graphs[self._phase] = self._cuda.end_capture()
         self._cuda.launch(self._graphs[self._phase])
 
     def _enqueue(self) -> None:
@@ -188,15 +199,29 @@ def largest_batch(profiles: Mapping[str, Sequence[Sequence[int]]]) -> int:
 def _make_context(trt: Any, engine: Any, cuda_graph: bool) -> tuple[Any, bool]:
     """An execution context, and whether graphs are ours to capture.
 
-    TensorRT for RTX captures by itself when told to: its kernels may be compiled at the first
-    call, which a capture of ours would not survive.
+    TensorRT for RTX compiles kernels for the shapes it meets. By default it answers with
+    others meanwhile: those would be judged, and not the ones that run later. So it has to
+    wait. It captures graphs by itself when told to; a capture of ours would not survive that.
     """
-    strategies = getattr(trt, "CudaGraphStrategy", None)
+    graphs = getattr(trt, "CudaGraphStrategy", None)
+    kernels = getattr(trt, "DynamicShapesKernelSpecializationStrategy", None)
     create_runtime_config = getattr(engine, "create_runtime_config", None)
-    if not cuda_graph or strategies is None or create_runtime_config is None:
+    if graphs is None or kernels is None or create_runtime_config is None:
         return engine.create_execution_context(), cuda_graph
     runtime_config = create_runtime_config()
-    if not hasattr(runtime_config, "cuda_graph_strategy"):
+    if not hasattr(runtime_config, "cuda_graph_strategy") or not hasattr(
+        runtime_config, "dynamic_shapes_kernel_specialization_strategy"
+    ):
         return engine.create_execution_context(), cuda_graph
-    runtime_config.cuda_graph_strategy = strategies.WHOLE_GRAPH_CAPTURE
+    runtime_config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
+    if cuda_graph:
+        runtime_config.cuda_graph_strategy = graphs.WHOLE_GRAPH_CAPTURE
     return engine.create_execution_context(runtime_config), False
+
+
+def _release(cuda: Cuda, buffers: dict[str, list[int]], graphs: dict[int, Any]) -> None:
+    while graphs:
+        cuda.destroy(graphs.popitem()[1])
+    while buffers:
+        for address in buffers.popitem()[1]:
+            cuda.free(address)

@@ -113,6 +113,15 @@ def _fits(shape: Sequence[object], profile: Sequence[Sequence[int]]) -> bool:
     return ordered and fixed
 
 
+def _subgraph(node: ir.Node) -> str | None:
+    if any(
+        a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for a in node.attributes.values()
+    ):
+        return "holds a graph of its own, which this lint does not look into"
+    return None
+
+
 def _operator(node: ir.Node) -> str | None:
     if node.domain not in ("", "ai.onnx"):
         return f"is of the domain {node.domain}, which only ONNX Runtime knows"
@@ -250,6 +259,7 @@ def _array(value: ir.Value | None) -> np.ndarray | None:
 
 
 _RULES: tuple[Rule, ...] = (
+    _subgraph,
     _operator,
     _quantised_type,
     _zero_point,

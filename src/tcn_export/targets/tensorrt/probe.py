@@ -16,6 +16,8 @@ from importlib.util import find_spec
 from tcn_export.targets.cuda_driver import Driver, ask_driver
 
 FULL, RTX = "tensorrt", "tensorrt_rtx"
+OLDEST = (10, 3)
+"""The oldest TensorRT whose Python interface the engine code uses."""
 _MODULES = {"auto": (FULL, RTX), "tensorrt": (FULL,), "rtx": (RTX,)}
 _DISTRIBUTIONS = {
     FULL: re.compile(r"tensorrt(-cu\d+)?"),
@@ -43,9 +45,27 @@ class Probe:
         """Why no engine can be built and run here; None where one can."""
         if not self.driver.devices:
             return "no CUDA device"
-        if self.runtime(wanted) is None:
+        module = self.runtime(wanted)
+        if module is None:
             return f"{_MODULES[wanted][0]} is not installed"
+        if self.is_too_old(module):
+            return f"{module} {self.libraries[module]} is too old, 10.3 or newer is needed"
         return None
+
+    def is_too_old(self, module: str) -> bool:
+        """Whether a library is known to be older than `OLDEST`."""
+        version = self.libraries.get(module, "")
+        return module == FULL and version != "" and version_numbers(version) < OLDEST
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, for comparison.
+
+    >>> version_numbers("10.16.1.11") >= (10, 3)
+    True
+    """
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(n) for n in match.group().split(".")) if match else (0,)
 
 
 def probe() -> Probe:

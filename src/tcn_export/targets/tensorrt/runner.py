@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
 
 from tcn_export.data import Array
 from tcn_export.errors import BundleError, TargetUnavailableError
 from tcn_export.graph import Signature
 from tcn_export.targets.base import Artifact, check_feeds, symbol_sizes
 from tcn_export.targets.model_file import MODEL_FILE
+from tcn_export.targets.tensorrt.builder import check_settings
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 from tcn_export.targets.tensorrt.probe import Probe, probe
@@ -56,32 +56,34 @@ def open_engine(artifact: Artifact, cuda_graph: bool | None = None) -> TensorRTR
         TargetUnavailableError: There is no device or no library.
         BundleError: The artifact holds no engine, or one of another machine.
     """
-    found = probe()
-    module = require_runtime(found, artifact.settings)
-    if ENGINE_FILE not in artifact.files:
+    found, settings = probe(), check_settings(artifact.settings)
+    module = require_runtime(found, settings["runtime"])
+    if ENGINE_FILE not in artifact.files or SIDECAR_FILE not in artifact.files:
         raise BundleError(
             "the bundle holds no engine yet: build it on this device with python3 "
             "build_engine.py, or export again here."
         )
-    trt = importlib.import_module(module)
     plan, model = artifact.files[ENGINE_FILE], artifact.files[MODEL_FILE]
     sidecar = read_sidecar(artifact.files[SIDECAR_FILE])
+    if sidecar["runtime"] in found.libraries:  # whichever of the two built it
+        module = sidecar["runtime"]
+    trt = importlib.import_module(module)
     check_sidecar(sidecar, plan, model, module, trt.__version__, found.driver.devices[0])
     states = [(state.input, state.output) for state in artifact.signature.states]
-    use_graph = artifact.settings["cuda_graph"] if cuda_graph is None else cuda_graph
-    largest = largest_batch(artifact.settings["profiles"])
-    engine = EngineRunner(trt, plan, Cuda(), states, use_graph, largest)
+    use_graph = settings["cuda_graph"] if cuda_graph is None else cuda_graph
+    largest = largest_batch(settings["profiles"])
+    engine = EngineRunner(trt, plan, Cuda(), states, use_graph, largest, settings["dla_core"])
     return TensorRTRunner(engine, artifact.signature)
 
 
-def require_runtime(found: Probe, settings: Mapping[str, Any]) -> str:
+def require_runtime(found: Probe, wanted: str) -> str:
     """The module to use here.
 
     Raises:
         TargetUnavailableError: There is no device or no library; says how to get it.
     """
-    reason = found.why_not(settings["runtime"])
-    module = found.runtime(settings["runtime"])
+    reason = found.why_not(wanted)
+    module = found.runtime(wanted)
     if reason is not None or module is None:
         detail = f" ({found.driver.problem})" if found.driver.problem else ""
         raise TargetUnavailableError(

@@ -25,7 +25,7 @@ class TensorRTSettings:
         layout: Convolutions with one spatial axis or with two.
         batch: The largest batch; the usual one is 1.
         workspace_mib: Scratch memory that a layer may use.
-        tf32: Let float32 multiply with 10 bits of mantissa; never verified as float32.
+        tf32: Let float32 multiply with 10 bits of mantissa; its limits seldom hold then.
         dla_core: Deep learning accelerator of a Jetson; None for the GPU.
         gpu_fallback: Let the GPU run what the accelerator cannot.
 
@@ -70,7 +70,11 @@ class TensorRTSettings:
             )
 
     def to_json(
-        self, signature: Signature, lengths: tuple[int, int, int], cuda_graph: bool
+        self,
+        signature: Signature,
+        lengths: tuple[int, int, int],
+        cuda_graph: bool = False,
+        opset: int | None = None,
     ) -> dict[str, Any]:
         """What the artifact keeps, so that it can be built anywhere later."""
         return {
@@ -82,6 +86,7 @@ class TensorRTSettings:
             "dla_core": self.dla_core,
             "gpu_fallback": self.gpu_fallback,
             "cuda_graph": cuda_graph,
+            "opset": opset,
             "profiles": profiles(signature, self.batch, lengths),
         }
 

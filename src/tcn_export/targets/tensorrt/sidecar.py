@@ -23,9 +23,15 @@ _SCHEMA = 1
 
 
 def make_sidecar(
-    plan: bytes, model: bytes, runtime: str, version: str, device: Device, driver: str | None
+    plan: bytes,
+    model: bytes,
+    runtime: str,
+    version: str,
+    device: Device,
+    driver: str | None,
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The content of `SIDECAR_FILE`, to which a builder may add what it knows beside."""
+    """The content of `SIDECAR_FILE`."""
     return {
         "schema": _SCHEMA,
         "engine_sha256": hashlib.sha256(plan).hexdigest(),
@@ -34,6 +40,7 @@ def make_sidecar(
         "version": version,
         "device": device.to_json(),
         "driver": driver,
+        "settings": dict(settings),
     }
 
 

@@ -8,26 +8,15 @@ Part of ``build_engine.py``: Python 3.8, standard library only.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
-OLDEST = (10, 3)
-"""The oldest TensorRT whose Python interface the engine code uses."""
+from tcn_export.targets.tensorrt.probe import version_numbers
+
 _ALWAYS_STRONGLY_TYPED = (11, 0)
 _STRONG_TYPING = (10, 0)
 _MIB = 2**20
-
-
-def version_numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version, for comparison.
-
-    >>> version_numbers("10.16.1.11") >= (10, 3)
-    True
-    """
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(n) for n in match.group().split(".")) if match else (0,)
 
 
 def trtexec_line(version: str, precision: str, settings: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tcn_export.targets.tensorrt.probe import RTX, version_numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -44,3 +46,17 @@ VERSIONS: dict[str, Version] = {
         Version("rtx", "TensorRT for RTX", 26),
     )
 }
+
+
+def version_name(module: str, version: str) -> str:
+    """The key of `VERSIONS` for an installed library.
+
+    >>> version_name("tensorrt", "10.13.2.6")
+    '10.3'
+    """
+    if module == RTX:
+        return "rtx"
+    numbers = version_numbers(version)
+    if numbers >= (11,):
+        return "11"
+    return "10.16" if numbers >= (10, 16) else "10.3"

@@ -1,0 +1,216 @@
+"""The proof of an engine on its device: golden data, limits of the export, what is written.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from tcn_export.errors import PARITY_FAILED, BundleError, OutputError
+from tcn_export.parity.gate import Gate
+from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
+from tcn_export.parity.rows import ParityReport, as_exported, baseline, remaining
+from tcn_export.targets.tensorrt.builder import check_settings
+from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
+from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
+
+if TYPE_CHECKING:
+    from tcn_export.targets.tensorrt.cudart import Cuda
+
+REPORT_FILE = "device_report.json"
+KIT_MODEL, _MANIFEST_FILE = "model.onnx", "manifest.json"
+_WARM_UP_CALLS, _TIMED_CALLS, _STREAM_STEPS = 20, 200, 1000
+
+
+class Kit:
+    """The files of a kit, held to the hashes of its manifest.
+
+    Raises:
+        BundleError: A file is missing or was altered.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        try:
+            self.manifest = json.loads(self._read(_MANIFEST_FILE))
+            self.settings = check_settings(self.manifest["settings"])
+            hashes = self.manifest["files"]
+            for name in (
+                "states",
+                "inputs",
+                "outputs",
+                "parity",
+                "waived",
+                "precision",
+                "task",
+            ):
+                self.manifest[name]  # raises where it is missing
+            self.model, golden = (
+                self._checked(name, hashes[name]) for name in (KIT_MODEL, GOLDEN_FILE)
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(f"{_MANIFEST_FILE} is damaged: {error!r}.") from error
+        self.golden: Golden = golden_from_bytes(golden)
+
+    def runner(self, trt: Any, plan: bytes, cuda: Cuda, cuda_graph: bool) -> EngineRunner:
+        """Load an engine of this kit."""
+        states = [(state["input"], state["output"]) for state in self.manifest["states"]]
+        largest, core = largest_batch(self.settings["profiles"]), self.settings["dla_core"]
+        return EngineRunner(trt, plan, cuda, states, cuda_graph, largest, core)
+
+    def _checked(self, name: str, digest: str) -> bytes:
+        content = self._read(name)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise BundleError(f"{name} is not the file that was exported. Copy the kit again.")
+        return content
+
+    def _read(self, name: str) -> bytes:
+        try:
+            with open(os.path.join(self.folder, name), "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise BundleError(f"{name} cannot be read: {error.strerror}.") from error
+
+
+def prove(
+    kit: Kit, runner: Any, plan: bytes, sidecar: dict[str, Any], also_stream: bool
+) -> int:
+    """Judge an engine that runs, and write it with its verdict; the exit code.
+
+    Args:
+        kit: Gives feeds, the eager model's answers and the limits.
+        runner: Has ``run(feeds) -> outputs`` and ``reset()``.
+        plan: The engine.
+        sidecar: What is known of it; the verdict is added here.
+        also_stream: Run many steps with carried states as well.
+    """
+    report = judge(kit, runner)
+    print_report(report)
+    told = {**sidecar, "verdict": report.verdict, "waived": list(report.waived)}
+    if also_stream:
+        told["stream"] = stream(kit, runner)
+    print(json.dumps(told, indent=2))
+    rows = [row.to_json() for row in report.rows]
+    _write(kit, REPORT_FILE, json.dumps({**told, "rows": rows}, indent=2).encode())
+    _write(kit, ENGINE_FILE, plan)
+    _write(kit, SIDECAR_FILE, json.dumps(told, indent=2).encode())
+    if report.verdict == "fail":
+        print(f"PARITY LOST: do not use {ENGINE_FILE}")
+        return PARITY_FAILED
+    waived = f"passed, with {', '.join(report.waived)} waived"
+    print(f"{'verified' if report.verified else waived}: {ENGINE_FILE}")
+    return 0
+
+
+def judge(kit: Kit, runner: Any) -> ParityReport:
+    """Run every golden feed and hold the outputs to the limits of the export.
+
+    Args:
+        kit: Gives feeds, the eager model's answers and the limits.
+        runner: Has ``run(feeds) -> outputs`` and ``reset()``.
+    """
+    manifest = kit.manifest
+    outputs = [SimpleNamespace(**spec) for spec in manifest["outputs"]]
+    gate = Gate(
+        manifest["precision"],
+        cast("Any", SimpleNamespace(outputs=outputs)),
+        manifest["task"] == "classification",
+        baseline(manifest["parity"]["rows"]),
+    )
+    rows = [as_exported("verdict of the export", manifest["parity"]["verdict"], "pass")]
+    rows += gate.judge_golden(kit.golden, runner)
+    return ParityReport(tuple(rows), remaining(manifest["waived"]))
+
+
+def measure(kit: Kit, runner: Any) -> dict[str, Any]:
+    """Median and p99 of one window, from host to host, in microseconds."""
+    inputs = {name: array[:1] for name, array in kit.golden.feeds[0].inputs.items()}
+    runner.reset()
+    return _time(lambda: runner.run(inputs), _TIMED_CALLS)
+
+
+def stream(kit: Kit, runner: Any) -> dict[str, Any]:
+    """Run many steps with carried states, and time them.
+
+    Raises:
+        BundleError: A reset does not bring the beginning back, or states make no difference.
+    """
+    rng = np.random.default_rng(0)
+    chunks = [
+        {
+            spec["name"]: rng.standard_normal(_shape(kit, spec)).astype(spec["dtype"])
+            for spec in kit.manifest["inputs"]
+        }
+        for _ in range(_STREAM_STEPS)
+    ]
+    runner.reset()
+    first = [runner.run(chunk) for chunk in chunks]
+    runner.reset()
+    if not _are_close(first, [runner.run(chunk) for chunk in chunks]):
+        raise BundleError("the stream answers otherwise after a reset: do not use the engine.")
+    runner.reset()
+    if _are_close([first[-1]], [runner.run(chunks[-1])]):
+        raise BundleError(
+            "the last step answers the same without the steps before it: states are not "
+            "carried. Do not use the engine."
+        )
+    runner.reset()
+    waiting = iter(chunks)
+    return {"steps": _STREAM_STEPS, **_time(lambda: runner.run(next(waiting)), _STREAM_STEPS)}
+
+
+def _shape(kit: Kit, spec: Mapping[str, Any]) -> list[int]:
+    """The usual shape of an input."""
+    shape: list[int] = kit.settings["profiles"].get(spec["name"], [None, spec["shape"]])[1]
+    return shape
+
+
+def _are_close(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    return all(
+        np.allclose(one[name], other[name], rtol=1e-5, atol=1e-6, equal_nan=True)
+        for one, other in zip(some, others)  # noqa: B905 - Python 3.8
+        for name in one
+    )
+
+
+def print_report(report: ParityReport) -> None:
+    """One line per comparison that failed, and how many passed."""
+    for row in report.failures:
+        print(f"FAILED {row.feed} {row.output} {row.metric}: {row.value} {row.relation} "
+              f"{row.limit}")  # fmt: skip
+    print(f"{len(report.rows) - len(report.failures)} of {len(report.rows)} checks passed")
+
+
+def _time(call: Any, calls: int) -> dict[str, float]:
+    warm_up = min(_WARM_UP_CALLS, calls // 10)
+    seconds = []
+    for index in range(calls):
+        start = time.perf_counter()
+        call()
+        if index >= warm_up:
+            seconds.append(time.perf_counter() - start)
+    median, p99 = np.percentile(seconds, [50, 99]) * 1e6
+    return {"median": round(float(median), 1), "p99": round(float(p99), 1)}
+
+
+def _write(kit: Kit, name: str, content: bytes) -> None:
+    temporary = os.path.join(kit.folder, f".{name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            os.fsync(file.fileno())
+        os.replace(temporary, os.path.join(kit.folder, name))
+    except OSError as error:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise OutputError(f"{name} cannot be written: {error.strerror}.") from error
