@@ -26,6 +26,7 @@ PIECES = (
     "tcn_export.targets.cuda_driver",
     "tcn_export.targets.tensorrt.probe",
     "tcn_export.targets.tensorrt.cudart",
+    "tcn_export.targets.tensorrt.request",
     "tcn_export.targets.tensorrt.builder",
     "tcn_export.targets.tensorrt.worker",
     "tcn_export.targets.tensorrt.engine",

@@ -20,8 +20,8 @@ from tcn_export.errors import PARITY_FAILED, BundleError, OutputError
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
 from tcn_export.parity.rows import ParityReport, as_exported, baseline, remaining
-from tcn_export.targets.tensorrt.builder import check_settings
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
+from tcn_export.targets.tensorrt.request import check_settings
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
 
 if TYPE_CHECKING:

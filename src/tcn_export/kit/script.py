@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 from tcn_export.errors import BundleError, ExportError, TargetUnavailableError, UsageError
 from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove
 from tcn_export.parity.golden import GOLDEN_FILE
-from tcn_export.targets.tensorrt.builder import BuildError, make_request
+from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.kernels import convolution_types, kernels_of_engine
 from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
+from tcn_export.targets.tensorrt.request import make_request
 from tcn_export.targets.tensorrt.sidecar import make_sidecar
 from tcn_export.targets.tensorrt.trtexec import trtexec_line
 from tcn_export.targets.tensorrt.worker import WORKER_FLAG, build_in_child, work

@@ -14,9 +14,10 @@ from tcn_export.errors import BundleError, TargetUnavailableError
 from tcn_export.targets.cuda_driver import Device, Driver
 from tcn_export.targets.onnxruntime import build
 from tcn_export.targets.tensorrt import worker
-from tcn_export.targets.tensorrt.builder import BuildError, BuildRequest, check_settings
+from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.probe import Probe, probe
+from tcn_export.targets.tensorrt.request import BuildRequest, check_settings
 from tcn_export.targets.tensorrt.runner import open_engine
 from tcn_export.targets.tensorrt.settings import TensorRTSettings, profiles
 from tcn_export.targets.tensorrt.versions import version_name

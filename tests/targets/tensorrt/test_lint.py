@@ -9,8 +9,9 @@ import onnx_ir as ir
 import pytest
 
 from tcn_export.errors import UnsupportedModelError
-from tcn_export.targets.tensorrt.builder import BuildError, BuildRequest
+from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.lint import lint, require_clean
+from tcn_export.targets.tensorrt.request import BuildRequest
 from tcn_export.targets.tensorrt.versions import VERSIONS
 from tcn_export.targets.tensorrt.worker import build_in_child
 

@@ -23,7 +23,7 @@ from tcn_export.progress import Progress
 from tcn_export.targets.base import Artifact
 from tcn_export.targets.model_file import MODEL_FILE
 from tcn_export.targets.tensorrt import dla
-from tcn_export.targets.tensorrt.builder import BuildError, Built, Convolution, make_request
+from tcn_export.targets.tensorrt.builder import BuildError, Built, Convolution
 from tcn_export.targets.tensorrt.kernels import (
     Kernel,
     convolution_types,
@@ -33,6 +33,7 @@ from tcn_export.targets.tensorrt.kernels import (
 )
 from tcn_export.targets.tensorrt.lint import lint, require_clean
 from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
+from tcn_export.targets.tensorrt.request import make_request
 from tcn_export.targets.tensorrt.runner import open_engine
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE, make_sidecar
 from tcn_export.targets.tensorrt.versions import VERSIONS, version_name

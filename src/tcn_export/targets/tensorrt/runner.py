@@ -10,10 +10,10 @@ from tcn_export.errors import BundleError, TargetUnavailableError
 from tcn_export.graph import Signature
 from tcn_export.targets.base import Artifact, check_feeds, symbol_sizes
 from tcn_export.targets.model_file import MODEL_FILE
-from tcn_export.targets.tensorrt.builder import check_settings
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 from tcn_export.targets.tensorrt.probe import Probe, probe
+from tcn_export.targets.tensorrt.request import check_settings
 from tcn_export.targets.tensorrt.sidecar import (
     ENGINE_FILE,
     SIDECAR_FILE,

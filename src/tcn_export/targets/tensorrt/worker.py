@@ -21,13 +21,8 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from tcn_export.errors import TargetUnavailableError
-from tcn_export.targets.tensorrt.builder import (
-    BuildError,
-    BuildRequest,
-    Built,
-    Convolution,
-    build_plan,
-)
+from tcn_export.targets.tensorrt.builder import BuildError, Built, Convolution, build_plan
+from tcn_export.targets.tensorrt.request import BuildRequest
 
 WORKER_FLAG = "--worker"
 _TAIL_LINES = 5
