@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 import pytest
 
-from tcn_export.bundle import load_bundle
+from tcn_export.bundle import load_bundle, write_bundle
 from tcn_export.errors import BundleError, OutputError
 from tcn_export.kit import proof
 from tcn_export.parity.rows import ParityReport
@@ -166,3 +166,13 @@ def test_the_report_names_what_failed(kits, capsys):
     assert "FAILED normal logits" in told
     proof.print_report(ParityReport(()))
     assert "0 of 0 checks passed" in capsys.readouterr().out
+
+
+def test_an_engine_that_the_export_wrote_may_be_built_again(kits, tmp_path):
+    """With a device the export writes engine and sidecar; the manifest lists neither."""
+    bundle = load_bundle(kits / "tiny-trt-float32")
+    files = {**bundle.files, "model.engine": b"one", "model.engine.json": b"{}"}
+    written = write_bundle(tmp_path / "again", bundle.manifest, files, overwrite=False)
+    assert not {"model.engine", "model.engine.json"} & set(written.manifest.files)
+    (tmp_path / "again" / "model.engine").write_bytes(b"two")
+    assert load_bundle(tmp_path / "again").artifact().files["model.engine"] == b"two"

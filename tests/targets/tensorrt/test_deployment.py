@@ -107,3 +107,18 @@ def test_any_convolution_is_understood_as_it_is_meant(layout, rtx, tmp_path):
     graph = replace(graph, signature=signature)
     artifact = target.build(graph, "float32", TensorRTSettings().to_json(signature, (1, 1, 1)))
     assert deploy(artifact, graph.model, Silent()).engine.startswith("not built")
+
+
+def test_every_deployment_compares_what_was_understood(rtx, monkeypatch):
+    real = deployment.build_in_child
+
+    def misunderstanding(request, report):
+        built = real(request, report)
+        first = replace(built.convolutions[0], pads_before=[1, 0])
+        return replace(built, convolutions=[first, *built.convolutions[1:]])
+
+    monkeypatch.setattr(deployment, "build_in_child", misunderstanding)
+    graph = stateful_graph()
+    settings = TensorRTSettings(batch=2).to_json(graph.signature, (1, 1, 1))
+    with pytest.raises(UnsupportedModelError, match="understood the convolution `conv_0`"):
+        deploy(target.build(graph, "float32", settings), graph.model, Silent())
