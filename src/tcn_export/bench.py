@@ -1,23 +1,28 @@
-"""Latency of a runner: wall time per call, one window at a time."""
+"""Latency of a runner: wall time per call, one window at a time.
+
+Part of ``build_engine.py``: Python 3.8 and numpy only.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tcn_export.targets.base import Runner
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tcn_export.targets.base import Runner
 
 WARM_UP_CALLS = 20
 MOST_CALLS = 300
 MOST_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Latency:
     """Microseconds per call, over ``calls`` calls with ``threads`` threads."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tcn_export.bench import measure_latency
-from tcn_export.errors import BundleError
+from tcn_export.errors import ExportError
 from tcn_export.export_data import ExportData, window_lengths
 from tcn_export.graph import Graph
 from tcn_export.kit.amalgamate import SCRIPT_FILE, assemble
@@ -41,7 +41,7 @@ def engine_latency(artifact: Artifact, golden: Golden) -> dict[str, Any]:
     try:
         captured = measure_latency(open_engine(artifact, cuda_graph=True), single.inputs, 0)
         told["cuda_graph"] = captured.to_json()
-    except BundleError as error:  # not every engine can be captured; the verdict stands
+    except ExportError as error:  # not every engine can be captured; the verdict stands
         told["cuda_graph"] = str(error)
     return told
 

@@ -216,7 +216,7 @@ def _deploy(
 
     settings = engine_settings(source, graph, data, options)
     artifact = load_target("trt").build(graph, options.precision, settings)
-    deployment = deploy(artifact, graph.model, progress)
+    deployment = deploy(artifact, graph.model, progress, not options.bundle_only)
     if how is not None:
         how["coverage"] = integer_coverage(graph, deployment)
     return _Built(

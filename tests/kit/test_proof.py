@@ -107,7 +107,7 @@ def test_a_stream_has_to_carry_its_states_and_to_forget_them(kits):
     kit = proof.Kit(str(kits / "tiny-trt-float32"))
     told = proof.stream(kit, Summing(carries=True))
     assert told["steps"] == 1000
-    assert told["median"] > 0
+    assert told["median_us"] > 0
     with pytest.raises(BundleError, match="states are not carried"):
         proof.stream(kit, Summing(carries=False))
     with pytest.raises(BundleError, match="otherwise after a reset"):
@@ -118,24 +118,27 @@ def test_a_stream_has_to_carry_its_states_and_to_forget_them(kits):
     ("change", "code", "words"),
     [
         (lambda y: y, 0, "verified: model.engine"),
-        (np.zeros_like, 3, "PARITY LOST: do not use"),
+        (np.zeros_like, 3, "PARITY LOST: no model.engine was written"),
     ],
 )
 def test_the_verdict_is_written_with_the_engine(kits, tmp_path, capsys, change, code, words):
     kit = proof.Kit(str(shutil.copytree(kits / "tiny-trt-float32", tmp_path / "kit")))
     plan = b"stands for an engine that a runner has run"
     sidecar = make_sidecar(plan, kit.model, "tensorrt", "10.3", DEVICE, "12.6", kit.settings)
-    assert proof.prove(kit, GoldenRunner(kit, change), plan, sidecar, False) == code
+    assert proof.prove(kit, GoldenRunner(kit, change), plan, sidecar) == code
     assert words in capsys.readouterr().out
-    written = load_bundle(tmp_path / "kit").artifact().files
-    told = read_sidecar(written["model.engine.json"])
-    assert told["verdict"] == ("pass" if code == 0 else "fail")
-    assert told["settings"]["profiles"] == kit.settings["profiles"]
-    check_sidecar(told, written["model.engine"], kit.model, "tensorrt", "10.3", DEVICE)
     rows = json.loads((tmp_path / "kit" / "device_report.json").read_text())["rows"]
     assert len(rows) >= len(kit.golden.feeds)
+    written = load_bundle(tmp_path / "kit").artifact().files
+    if code:
+        assert "model.engine" not in written, "what lost parity is not left to be used"
+        return
+    told = read_sidecar(written["model.engine.json"])
+    assert told["verdict"] == "pass"
+    assert told["settings"]["profiles"] == kit.settings["profiles"]
+    check_sidecar(told, written["model.engine"], kit.model, "tensorrt", "10.3", DEVICE)
     # built again, on the advice of a sidecar: the bundle stays one
-    assert proof.prove(kit, GoldenRunner(kit, change), plan + b"2", sidecar, False) == code
+    assert proof.prove(kit, GoldenRunner(kit, change), plan + b"2", sidecar) == code
     assert load_bundle(tmp_path / "kit").artifact().files["model.engine"].endswith(b"2")
 
 
@@ -145,7 +148,7 @@ def test_what_was_waived_at_the_export_is_not_verified_on_the_device(kits, tmp_p
     manifest["waived"] = ["real data", "a run on the device"]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     kit = proof.Kit(str(folder))
-    assert proof.prove(kit, GoldenRunner(kit), b"plan", {}, False) == 0
+    assert proof.prove(kit, GoldenRunner(kit), b"plan", {}) == 0
     told = capsys.readouterr().out
     assert "passed, with real data waived: model.engine" in told
     assert "verified:" not in told
@@ -156,7 +159,7 @@ def test_a_folder_that_cannot_be_written_is_an_error(kits, tmp_path):
     kit = proof.Kit(str(folder))
     kit.folder = str(tmp_path / "gone")
     with pytest.raises(OutputError, match=r"device_report\.json cannot be written"):
-        proof.prove(kit, GoldenRunner(kit), b"plan", {}, False)
+        proof.prove(kit, GoldenRunner(kit), b"plan", {})
 
 
 def test_the_report_names_what_failed(kits, capsys):
@@ -176,3 +179,10 @@ def test_an_engine_that_the_export_wrote_may_be_built_again(kits, tmp_path):
     assert not {"model.engine", "model.engine.json"} & set(written.manifest.files)
     (tmp_path / "again" / "model.engine").write_bytes(b"two")
     assert load_bundle(tmp_path / "again").artifact().files["model.engine"] == b"two"
+
+
+def test_an_int8_engine_that_fails_at_batch_1_only_is_not_verified(kits):
+    kit = proof.Kit(str(kits / "tiny-trt-int8"))
+    alone = GoldenRunner(kit, lambda y: np.zeros_like(y) if len(y) == 1 else y)
+    report = proof.judge(kit, alone)
+    assert {row.feed for row in report.failures} == {"real_alone"}

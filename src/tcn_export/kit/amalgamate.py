@@ -18,6 +18,7 @@ SCRIPT_FILE = "build_engine.py"
 PIECES = (
     "tcn_export.errors",
     "tcn_export.archive",
+    "tcn_export.bench",
     "tcn_export.parity.metrics",
     "tcn_export.parity.tolerance",
     "tcn_export.parity.golden",

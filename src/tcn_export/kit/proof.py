@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tcn_export.bench import measure_latency
 from tcn_export.errors import PARITY_FAILED, BundleError, OutputError
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 REPORT_FILE = "device_report.json"
 KIT_MODEL, _MANIFEST_FILE = "model.onnx", "manifest.json"
-_WARM_UP_CALLS, _TIMED_CALLS, _STREAM_STEPS = 20, 200, 1000
+_STREAM_STEPS = 1000
 
 
 class Kit:
@@ -83,30 +83,32 @@ class Kit:
 
 
 def prove(
-    kit: Kit, runner: Any, plan: bytes, sidecar: dict[str, Any], also_stream: bool
+    kit: Kit,
+    runner: Any,
+    plan: bytes,
+    sidecar: dict[str, Any],
+    describe: Callable[[], dict[str, Any]] = dict,
 ) -> int:
-    """Judge an engine that runs, and write it with its verdict; the exit code.
+    """Judge an engine that runs, and write it if it computes the same; the exit code.
 
     Args:
         kit: Gives feeds, the eager model's answers and the limits.
         runner: Has ``run(feeds) -> outputs`` and ``reset()``.
         plan: The engine.
-        sidecar: What is known of it; the verdict is added here.
-        also_stream: Run many steps with carried states as well.
+        sidecar: For what it was built; what ``describe`` finds is added.
+        describe: Asked after the verdict, which does not hang on it: layers, latency.
     """
     report = judge(kit, runner)
     print_report(report)
-    told = {**sidecar, "verdict": report.verdict, "waived": list(report.waived)}
-    if also_stream:
-        told["stream"] = stream(kit, runner)
+    told = {**sidecar, "verdict": report.verdict, "waived": list(report.waived), **describe()}
     print(json.dumps(told, indent=2))
     rows = [row.to_json() for row in report.rows]
     _write(kit, REPORT_FILE, json.dumps({**told, "rows": rows}, indent=2).encode())
+    if report.verdict == "fail":
+        print(f"PARITY LOST: no {ENGINE_FILE} was written; {REPORT_FILE} says what failed")
+        return PARITY_FAILED
     _write(kit, ENGINE_FILE, plan)
     _write(kit, SIDECAR_FILE, json.dumps(told, indent=2).encode())
-    if report.verdict == "fail":
-        print(f"PARITY LOST: do not use {ENGINE_FILE}")
-        return PARITY_FAILED
     waived = f"passed, with {', '.join(report.waived)} waived"
     print(f"{'verified' if report.verified else waived}: {ENGINE_FILE}")
     return 0
@@ -133,10 +135,10 @@ def judge(kit: Kit, runner: Any) -> ParityReport:
 
 
 def measure(kit: Kit, runner: Any) -> dict[str, Any]:
-    """Median and p99 of one window, from host to host, in microseconds."""
+    """Latency of one window, from host to host."""
     inputs = {name: array[:1] for name, array in kit.golden.feeds[0].inputs.items()}
     runner.reset()
-    return _time(lambda: runner.run(inputs), _TIMED_CALLS)
+    return measure_latency(runner, inputs, 0).to_json()
 
 
 def stream(kit: Kit, runner: Any) -> dict[str, Any]:
@@ -165,8 +167,7 @@ def stream(kit: Kit, runner: Any) -> dict[str, Any]:
             "carried. Do not use the engine."
         )
     runner.reset()
-    waiting = iter(chunks)
-    return {"steps": _STREAM_STEPS, **_time(lambda: runner.run(next(waiting)), _STREAM_STEPS)}
+    return {"steps": _STREAM_STEPS, **measure_latency(runner, chunks[0], 0).to_json()}
 
 
 def _shape(kit: Kit, spec: Mapping[str, Any]) -> list[int]:
@@ -189,18 +190,6 @@ def print_report(report: ParityReport) -> None:
         print(f"FAILED {row.feed} {row.output} {row.metric}: {row.value} {row.relation} "
               f"{row.limit}")  # fmt: skip
     print(f"{len(report.rows) - len(report.failures)} of {len(report.rows)} checks passed")
-
-
-def _time(call: Any, calls: int) -> dict[str, float]:
-    warm_up = min(_WARM_UP_CALLS, calls // 10)
-    seconds = []
-    for index in range(calls):
-        start = time.perf_counter()
-        call()
-        if index >= warm_up:
-            seconds.append(time.perf_counter() - start)
-    median, p99 = np.percentile(seconds, [50, 99]) * 1e6
-    return {"median": round(float(median), 1), "p99": round(float(p99), 1)}
 
 
 def _write(kit: Kit, name: str, content: bytes) -> None:

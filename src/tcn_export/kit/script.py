@@ -18,7 +18,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from tcn_export.errors import BundleError, ExportError, TargetUnavailableError, UsageError
-from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove
+from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove, stream
 from tcn_export.parity.golden import GOLDEN_FILE
 from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
@@ -72,24 +72,30 @@ def build_and_prove(options: argparse.Namespace) -> int:
     print(f"device: {device.name}, SM {device.compute_capability}, driver {driver}")
     capture = options.cuda_graph or kit.settings["cuda_graph"]
     runner = kit.runner(trt, built.plan, cuda, capture)
-    names = [convolution.name for convolution in built.convolutions]
-    told: dict[str, Any] = {
-        "convolutions": convolution_types(kernels_of_engine(trt, runner.engine), names),
-        "latency_us": {"cuda_graph": capture, **measure(kit, runner)},
-    }
-    if not capture:
-        told["latency_us"]["with_cuda_graph"] = _measure_captured(kit, trt, built.plan, cuda)
     sidecar = make_sidecar(
         built.plan, kit.model, module, built.version, device, driver, kit.settings
     )
-    return prove(kit, runner, built.plan, {**sidecar, **told}, options.stream)
+
+    def describe() -> dict[str, Any]:
+        kernels = kernels_of_engine(trt, runner.engine, runner.context)
+        told: dict[str, Any] = {
+            "convolutions": convolution_types(kernels, [c.name for c in built.convolutions]),
+            "latency": {"cuda_graph" if capture else "plain": measure(kit, runner)},
+        }
+        if not capture:
+            told["latency"]["cuda_graph"] = _measure_captured(kit, trt, built.plan, cuda)
+        if options.stream:
+            told["stream"] = stream(kit, runner)
+        return told
+
+    return prove(kit, runner, built.plan, sidecar, describe)
 
 
 def _measure_captured(kit: Kit, trt: Any, plan: bytes, cuda: Cuda) -> Any:
     """The same, launched as one graph; or why that cannot be."""
     try:
         return measure(kit, kit.runner(trt, plan, cuda, True))
-    except BundleError as error:  # not every engine can be captured; the verdict stands
+    except ExportError as error:  # not every engine can be captured; the verdict stands
         return str(error)
 
 

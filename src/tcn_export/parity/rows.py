@@ -139,7 +139,8 @@ def baseline(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], fl
     """
     noted: dict[tuple[str, str, str], float] = {}
     told = [row for row in rows if row["metric"] != "form"]
-    for stage in ("rounded to float16", "on the CPU", "artifact"):
+    # Last what others were held to: their own limits have the slack in them already.
+    for stage in ("rounded to float16", "artifact", "on the CPU"):
         for row in told:
             if row["stage"] == stage:
                 noted[row["feed"], row["output"], row["metric"]] = _number(row)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from targets.stateful import CHANNELS, DILATIONS, KERNEL, WIDTH, weights, whole
-from tcn_export.errors import BundleError, DataError
+from tcn_export.errors import BundleError, DataError, TargetUnavailableError
 from tcn_export.parity.tolerance import float32_limit
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 
@@ -231,6 +231,38 @@ def test_a_failed_launch_is_an_error():
     runner, _ = open_runner(stand_in=Failing)
     with pytest.raises(BundleError, match="could not run the engine"):
         runner.run({"x": signal(1, 1)})
+
+
+def test_a_failed_capture_is_not_kept():
+    class FailingOnce(StatefulStandIn):
+        calls = 0
+
+        def execute_async_v3(self, stream):
+            self.calls += 1
+            return self.calls != 2 and super().execute_async_v3(stream)
+
+    runner, memory = open_runner(cuda_graph=True, stand_in=FailingOnce)
+    x = signal(1, 1)
+    with pytest.raises(BundleError, match="could not run the engine"):
+        runner.run({"x": x})
+    assert memory.captured is None, "the stream captures no longer"
+    runner.reset()
+    assert np.abs(runner.run({"x": x})["y"] - whole(x)).max() < 1e-5
+
+
+def test_no_room_on_the_device_is_told():
+    class Full(StatefulStandIn):
+        def create_execution_context(self):
+            return None
+
+    with pytest.raises(TargetUnavailableError, match="out of memory"):
+        open_runner(stand_in=Full)
+
+
+def test_inputs_of_another_type_never_reach_the_device():
+    runner, _ = open_runner()
+    with pytest.raises(DataError, match="`x` is float64; the engine takes float32"):
+        runner.run({"x": signal(1, 1).astype(np.float64)})
 
 
 def test_the_largest_batch_is_that_of_the_narrowest_input():

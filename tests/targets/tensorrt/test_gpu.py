@@ -19,6 +19,7 @@ from tcn_export.bundle import load_bundle
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
 from tcn_export.errors import BundleError
+from tcn_export.parity.metrics import sqnr_db
 from tcn_export.parity.tolerance import float32_limit
 from tcn_export.progress import Silent
 from tcn_export.targets.tensorrt import target
@@ -63,8 +64,8 @@ def test_engines_of_users_networks_keep_parity(
     print(name, precision, told["latency"], told["builder"]["latency"])
     types = set(told["builder"]["convolutions"].values())
     print(name, precision, told["builder"]["convolutions"], told["builder"]["reformats"])
-    if precision == "int8":
-        assert types == {"int8"}
+    if precision == "int8":  # an account may leave kernels out, but must not contradict
+        assert types <= {"int8", "unknown"}
 
 
 @pytest.mark.parametrize("layout", ["1d", "2d"])
@@ -148,6 +149,19 @@ def test_a_cuda_graph_answers_the_same(tiny_model, tmp_path):
     for scale in (1, 10):
         feeds = {"signal": x * np.float32(scale)}
         np.testing.assert_array_equal(plain.run(feeds)["logits"], graph.run(feeds)["logits"])
+    if probe().runtime() == "tensorrt":  # TensorRT for RTX captures by itself
+        assert (len(plain.loaded._graphs), len(graph.loaded._graphs)) == (0, 1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_one_window_and_many_are_answered_alike(precision, tiny_model, tiny_data, tmp_path):
+    options = ["--precision", precision, "--data", tiny_data, "--max-drop", 5]
+    assert export(tmp_path, tiny_model, *options).code == 0
+    runner = load_bundle(tmp_path / f"tiny-trt-{precision}").runner()
+    x = np.load(tiny_data)["x_test"][:8]
+    joined = runner.run({"signal": x})["logits"]
+    alone = np.concatenate([runner.run({"signal": x[i : i + 1]})["logits"] for i in range(8)])
+    assert sqnr_db(alone, joined.astype(np.float64)) >= (20 if precision == "int8" else 50)
 
 
 @pytest.mark.parametrize("name", USER_MODELS)

@@ -32,7 +32,7 @@ OLD = {
             "Outputs": [{"Name": "y", "Format/Datatype": "Row major linear FP16 format"}],
             "Weights": {"Type": "Int8", "Count": 96},
             "Bias": {"Type": "Float", "Count": 8},
-            "Metadata": "[ONNX Layer: block.0/Conv]\x1f[ONNX Layer: block.0/Relu]",
+            "Metadata": "[ONNX Layer: block.0/Conv]\x1e[ONNX Layer: block.0/Relu]",
         },
         {
             "Name": "second",

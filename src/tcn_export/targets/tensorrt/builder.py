@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -135,9 +136,10 @@ def _keep_timing_cache(config: Any, request: BuildRequest) -> None:
         return
     content = bytes(config.get_timing_cache().serialize())
     temporary = f"{request.timing_cache}.{os.getpid()}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(content)
-    os.replace(temporary, request.timing_cache)
+    with suppress(OSError):  # the engine is worth more than the time of the next build
+        with open(temporary, "wb") as file:
+            file.write(content)
+        os.replace(temporary, request.timing_cache)
 
 
 def parsed_convolutions(trt: Any, network: Any) -> list[Convolution]:

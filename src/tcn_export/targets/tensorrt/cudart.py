@@ -120,8 +120,13 @@ class Cuda:
             reason = self._library.cudaGetErrorString(code).decode(errors="replace")
             if name in _NEED_ROOM:
                 raise TargetUnavailableError(
-                    f"{name} failed with CUDA error {code}: {reason}. Is the device in use, "
-                    "or out of memory?"
+                    f"{name} failed with CUDA error {code}: {reason}. Is the device out of "
+                    "memory, or its driver older than libcudart?"
+                )
+            if "Capture" in name or name == "cudaGraphInstantiateWithFlags":
+                raise BundleError(
+                    f"{name} failed with CUDA error {code}: {reason}. This engine cannot be "
+                    "launched as one graph: leave --cuda-graph out."
                 )
             raise BundleError(
                 f"{name} failed with CUDA error {code}: {reason}. The engine is at fault: do "

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from tcn_export.errors import TargetUnavailableError, UnsupportedModelError
@@ -62,13 +63,16 @@ class Deployment:
     convolutions: Mapping[str, str] | None
 
 
-def deploy(artifact: Artifact, model: ir.Model, progress: Progress) -> Deployment:
+def deploy(
+    artifact: Artifact, model: ir.Model, progress: Progress, build_here: bool = True
+) -> Deployment:
     """Lint a graph, and build it as far as this machine can.
 
     Args:
         artifact: With `MODEL_FILE` and the settings of a TensorRT export.
         model: The graph in it, with inferred types.
         progress: Told how far the build is.
+        build_here: Build an engine where there is a device; else prepare a kit for another.
 
     Raises:
         UnsupportedModelError: Our lint, NVIDIA's parser or its builder refuses the graph.
@@ -79,10 +83,15 @@ def deploy(artifact: Artifact, model: ir.Model, progress: Progress) -> Deploymen
     missing = found.why_not(settings["runtime"])
     module = found.runtime(settings["runtime"])
     notes = check(model, artifact.precision, settings, settings["version"])
+    if not build_here:
+        missing = missing or "a kit was asked for"
     if missing is None and module is not None:
         here = version_name(module, found.libraries[module])
         check(model, artifact.precision, settings, here)
-        return _build_here(artifact, model, module, found, notes, progress)
+        try:
+            return _build_here(artifact, model, module, found, notes, progress)
+        except TargetUnavailableError as error:  # the kit is still worth having
+            missing = str(error)
     engine = f"not built: {missing}"
     if RTX not in found.libraries:
         parser = "not asked: tensorrt_rtx is not installed"
@@ -168,8 +177,15 @@ def _build_here(
 
 
 def _inspect(artifact: Artifact, module: str) -> list[Kernel]:
-    loaded = open_engine(artifact, cuda_graph=False).loaded
-    kernels = kernels_of_engine(importlib.import_module(module), loaded.engine)
+    runner = open_engine(artifact, cuda_graph=False)
+    usual = {name: shapes[1] for name, shapes in artifact.settings["profiles"].items()}
+    zeros = {
+        spec.name: np.zeros(usual.get(spec.name, spec.shape), spec.dtype)
+        for spec in artifact.signature.inputs
+    }
+    runner.run(zeros)  # sets the shapes that the inspector wants to know
+    loaded = runner.loaded
+    kernels = kernels_of_engine(importlib.import_module(module), loaded.engine, loaded.context)
     loaded.close()
     return kernels
 
@@ -195,19 +211,26 @@ def _build(artifact: Artifact, module: str, progress: Progress | None) -> Built:
                 return build_in_child(request, report)
         except BuildError as error:
             raise UnsupportedModelError(
-                f"NVIDIA's parser or builder ({module}) gave up: {error}. Where it refuses "
-                "the graph, our lint should have told before: report it."
+                f"NVIDIA's parser or builder ({module}) gave up: {error}. If it refuses the "
+                "graph, our lint should have told before: please report it."
             ) from error
 
 
-def _timing_cache(module: str) -> str:
+def _timing_cache(module: str) -> str | None:
     """A file of the user's cache: what was timed once need not be timed for the next export.
 
-    TensorRT itself refuses what another device or version timed.
+    TensorRT itself refuses what another device or version timed. TensorRT for RTX times
+    nothing.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tcn-export"
-    cache.mkdir(parents=True, exist_ok=True)
-    return str(cache / f"{module}.timing")
+    if module == RTX:
+        return None
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(home) / "tcn-export"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a home that cannot be written costs time, and nothing else
+        return None
+    return str(folder / f"{module}.timing")
 
 
 def _convolution_names(model: ir.Model) -> list[str]:

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tcn_export.errors import BundleError, DataError
+from tcn_export.errors import BundleError, DataError, TargetUnavailableError
 
 if TYPE_CHECKING:
     from tcn_export.data import Array
@@ -70,7 +71,14 @@ class EngineRunner:
         self._carried = dict(states)
         self._inputs = [name for name in names if name in inputs - set(self._carried)]
         self._outputs = [n for n in names if n not in inputs | set(self._carried.values())]
-        self._context, self._own_graphs = _make_context(trt, engine, cuda_graph)
+        self.context, self._own_graphs = _make_context(
+            trt, engine, cuda_graph, bool(self._carried)
+        )
+        if self.context is None:
+            raise TargetUnavailableError(
+                "TensorRT could not make room for the engine: the device is out of memory. "
+                "Give a smaller --trt-batch or --trt-workspace."
+            )
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._buffers: dict[str, list[int]] = {}
         self._graphs: dict[int, Any] = {}
@@ -139,7 +147,7 @@ class EngineRunner:
                 f"brings {shapes}. Feed as many streams as before, or call reset()."
             )
         self.close()
-        context = self._context
+        context = self.context
         batch = next(iter(shapes.values()))[0]
         for name in self._carried:
             fixed = tuple(self.engine.get_tensor_shape(name))
@@ -170,15 +178,22 @@ class EngineRunner:
         if self._phase not in self._graphs:
             self._enqueue()  # warms up; both states' buffers are only read or written again
             self._cuda.synchronize()
-            self._cuda.begin_capture()
-            try:
-                self._enqueue()
-            finally:  # a stream that went on capturing would be lost for the next call
-                self._graphs[self._phase] = self._cuda.end_capture()
+            self._graphs[self._phase] = self._capture()
         self._cuda.launch(self._graphs[self._phase])
 
+    def _capture(self) -> Any:
+        self._cuda.begin_capture()
+        try:
+            self._enqueue()
+        except BundleError:
+            # A stream that went on capturing would be lost for the next call.
+            with suppress(BundleError):
+                self._cuda.destroy(self._cuda.end_capture())
+            raise
+        return self._cuda.end_capture()
+
     def _enqueue(self) -> None:
-        context = self._context
+        context = self.context
         for name in (*self._inputs, *self._outputs):
             context.set_tensor_address(name, self._buffers[name][0])
         for name, output in self._carried.items():
@@ -196,7 +211,9 @@ def largest_batch(profiles: Mapping[str, Sequence[Sequence[int]]]) -> int:
     return min((int(largest[0]) for _, _, largest in profiles.values()), default=2**31)
 
 
-def _make_context(trt: Any, engine: Any, cuda_graph: bool) -> tuple[Any, bool]:
+def _make_context(
+    trt: Any, engine: Any, cuda_graph: bool, has_states: bool
+) -> tuple[Any, bool]:
     """An execution context, and whether graphs are ours to capture.
 
     TensorRT for RTX compiles kernels for the shapes it meets. By default it answers with
@@ -214,7 +231,7 @@ def _make_context(trt: Any, engine: Any, cuda_graph: bool) -> tuple[Any, bool]:
     ):
         return engine.create_execution_context(), cuda_graph
     runtime_config.dynamic_shapes_kernel_specialization_strategy = kernels.EAGER
-    if cuda_graph:
+    if cuda_graph and not has_states:  # whose addresses change with every call
         runtime_config.cuda_graph_strategy = graphs.WHOLE_GRAPH_CAPTURE
     return engine.create_execution_context(runtime_config), False
 

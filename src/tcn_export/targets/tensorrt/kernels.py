@@ -19,7 +19,7 @@ from typing import Any
 _TYPES = (("int8", "int8"), ("half", "float16"), ("fp16", "float16"), ("float", "float32"),
           ("fp32", "float32"))  # fmt: skip
 _CONVOLVES = re.compile(r"conv|correlation|fusion|gemm", re.IGNORECASE)
-_OPERATORS = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1f\[,]|$)")
+_OPERATORS = re.compile(r"\[ONNX Layer: (.*?)\](?=[\x1e\x1f\[,]|$)")
 _PRINTED = re.compile(
     r"Name: (.*?), LayerType: (\w+), Inputs: (.*?), Constants: (.*?), Outputs: "
 )
@@ -45,15 +45,23 @@ class Kernel:
     operators: tuple[str, ...]
 
 
-def kernels_of_engine(trt: Any, engine: Any) -> list[Kernel]:
-    """The kernels of a loaded engine, from its inspector."""
+def kernels_of_engine(trt: Any, engine: Any, context: Any) -> list[Kernel]:
+    """The kernels of a loaded engine, from its inspector.
+
+    Where shapes are dynamic, TensorRT 10 tells of formats only with an execution context whose
+    shapes are set.
+    """
     inspector = engine.create_engine_inspector()
+    inspector.execution_context = context
     return read_inspector(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def read_inspector(text: str) -> list[Kernel]:
-    """Read the inspector's JSON, of either generation."""
-    entries = json.loads(text).get("Layers", [])
+    """Read the inspector's JSON, of either generation; nothing where it is none."""
+    try:
+        entries = json.loads(text, strict=False).get("Layers", [])
+    except (ValueError, AttributeError):
+        return []  # an account is worth having, but no engine depends on it
     return [_from_json(entry) for entry in entries if isinstance(entry, dict)]
 
 
@@ -91,8 +99,10 @@ def count_reformats(kernels: Iterable[Kernel]) -> int:
 def _arithmetic(kernels: list[Kernel], name: str) -> str:
     for kernel in kernels:
         if name in kernel.operators and _CONVOLVES.search(kernel.kind) and kernel.weights:
-            kinds = {kernel.inputs[0] if kernel.inputs else "unknown", kernel.weights[0]}
-            return kinds.pop() if len(kinds) == 1 else "mixed"
+            kinds = {*kernel.inputs[:1], kernel.weights[0]} - {"unknown"}
+            if len(kinds) == 1:  # the network is strongly typed: one side tells of the other
+                return kinds.pop()
+            return "mixed" if kinds else "unknown"
     return "unknown"
 
 

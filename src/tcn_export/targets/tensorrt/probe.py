@@ -38,8 +38,12 @@ class Probe:
     libraries: dict[str, str]
 
     def runtime(self, wanted: str = "auto") -> str | None:
-        """The module to import: full TensorRT before TensorRT for RTX; None if absent."""
-        return next((name for name in _MODULES[wanted] if name in self.libraries), None)
+        """The module to import: full TensorRT before TensorRT for RTX; None if absent.
+
+        One that is too old is taken only where there is no other.
+        """
+        here = [name for name in _MODULES[wanted] if name in self.libraries]
+        return next((name for name in here if not self.is_too_old(name)), (*here, None)[0])
 
     def why_not(self, wanted: str = "auto") -> str | None:
         """Why no engine can be built and run here; None where one can."""

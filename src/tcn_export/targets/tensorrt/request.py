@@ -48,7 +48,9 @@ def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         "dla_core": (int, type(None)), "gpu_fallback": (bool,), "cuda_graph": (bool,),
     }  # fmt: skip
     for name, kind in kinds.items():
-        if name not in settings or not isinstance(settings[name], kind):
+        value = settings.get(name)
+        fits = isinstance(value, kind) and (bool in kind or not isinstance(value, bool))
+        if name not in settings or not fits:
             raise BundleError(
                 f"the setting `{name}` of the bundle is {settings.get(name, 'missing')!r}. It "
                 "was altered; export the model again."
@@ -57,6 +59,7 @@ def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         if not (
             isinstance(shapes, list)
             and len(shapes) == 3
+            and all(isinstance(shape, list) and shape for shape in shapes)
             and all(isinstance(n, int) and n >= 1 for shape in shapes for n in shape)
         ):
             raise BundleError(

@@ -12,7 +12,7 @@ from tcn_export.targets.base import Artifact, check_feeds, symbol_sizes
 from tcn_export.targets.model_file import MODEL_FILE
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
-from tcn_export.targets.tensorrt.probe import Probe, probe
+from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
 from tcn_export.targets.tensorrt.request import check_settings
 from tcn_export.targets.tensorrt.sidecar import (
     ENGINE_FILE,
@@ -57,16 +57,19 @@ def open_engine(artifact: Artifact, cuda_graph: bool | None = None) -> TensorRTR
         BundleError: The artifact holds no engine, or one of another machine.
     """
     found, settings = probe(), check_settings(artifact.settings)
-    module = require_runtime(found, settings["runtime"])
     if ENGINE_FILE not in artifact.files or SIDECAR_FILE not in artifact.files:
+        require_runtime(found, settings["runtime"])
         raise BundleError(
             "the bundle holds no engine yet: build it on this device with python3 "
             "build_engine.py, or export again here."
         )
     plan, model = artifact.files[ENGINE_FILE], artifact.files[MODEL_FILE]
     sidecar = read_sidecar(artifact.files[SIDECAR_FILE])
-    if sidecar["runtime"] in found.libraries:  # whichever of the two built it
-        module = sidecar["runtime"]
+    # Whichever of the two built it runs it; where that is gone, the check below says so.
+    built_with = "rtx" if sidecar["runtime"] == RTX else "tensorrt"
+    module = require_runtime(
+        found, built_with if sidecar["runtime"] in found.libraries else "auto"
+    )
     trt = importlib.import_module(module)
     check_sidecar(sidecar, plan, model, module, trt.__version__, found.driver.devices[0])
     states = [(state.input, state.output) for state in artifact.signature.states]
