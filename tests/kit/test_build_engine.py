@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -11,9 +12,10 @@ import pytest
 
 from tcn_export.errors import BundleError, TargetUnavailableError
 from tcn_export.kit import proof, script
-from tcn_export.targets.cuda_driver import Driver, ask_driver
+from tcn_export.targets.cuda_driver import Device, Driver, ask_driver
 from tcn_export.targets.tensorrt.probe import Probe
 
+DEVICE = Device("GPU", "8.9", 8192, is_integrated=False)
 no_device = pytest.mark.skipif(bool(ask_driver().devices), reason="there is a CUDA device")
 
 
@@ -99,3 +101,35 @@ def test_an_old_tensorrt_gets_its_trtexec_line(kits, version, expected):
     assert expected in str(error.value)
     assert "--stronglyTyped" not in str(error.value)
     assert error.value.exit_code == 4
+
+
+def test_a_kit_that_lost_parity_at_its_export_is_not_built(kits, tmp_path):
+    folder = shutil.copytree(kits / "tiny-trt-float32", tmp_path / "kit")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["parity"]["verdict"] = "fail"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = start(folder)
+    assert done.returncode == 3
+    assert "PARITY LOST at the export" in done.stderr
+
+
+def test_a_library_older_than_the_graph_was_exported_for_is_told(kits):
+    kit = proof.Kit(str(kits / "tiny-trt-float32"))
+    kit.settings = {**kit.settings, "version": "11"}
+    found = Probe(Driver("12.6", (DEVICE,), ""), {"tensorrt": "10.16.1"})
+    with pytest.raises(
+        TargetUnavailableError, match=r"10\.16\.1 is too old .* for 11 and newer"
+    ):
+        script._choose_runtime(kit, found, "auto")
+    assert script._choose_runtime(kit, Probe(found.driver, {"tensorrt": "11.4.0"}), "auto")
+
+
+def test_without_numpy_it_says_how_to_get_it(kits, tmp_path):
+    (tmp_path / "numpy.py").write_text("raise ImportError")
+    done = subprocess.run(
+        [sys.executable, kits / "tiny-trt-float32" / "build_engine.py"],
+        capture_output=True, text=True, check=False, env={"PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "sudo apt install python3-numpy" in done.stderr
+    assert "Traceback" not in done.stderr

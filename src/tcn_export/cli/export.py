@@ -177,9 +177,9 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
         lambda: "",
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
         lambda: terminal.verdict_line(report, str(bundle.path)),
-        lambda: f"\nNext:\n{_next(report, path)}\n  tcn-inspect {path}",
+        lambda: f"\nNext:\n{_next(report, path)}",
     )
-    if report.verdict == "fail":
+    if report.verdict == "fail" or report.missing:
         screen.failure(str(terminal.verdict_line(report, str(bundle.path))))
     if report.verdict == "fail":
         return PARITY_FAILED
@@ -190,6 +190,12 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
 
 def _next(report: ParityReport, path: str) -> str:
     """What to do with a bundle: verify it, or bring a device kit to its device."""
+    if report.verdict == "fail":
+        return f"  tcn-inspect {path}"
     if report.missing:
-        return f"  copy {path} to the device, and run there: python3 build_engine.py"
-    return f"  tcn-verify {path}"
+        return (
+            f"  copy {path} to the device, and run there: python3 build_engine.py\n"
+            f"  (the exit code is 4, since nothing ran there yet; --bundle-only makes it 0)\n"
+            f"  tcn-inspect {path}"
+        )
+    return f"  tcn-verify {path}\n  tcn-inspect {path}"

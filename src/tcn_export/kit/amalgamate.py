@@ -39,6 +39,13 @@ PIECES = (
 )
 _OURS = "tcn_export"
 _OLDEST_PYTHON = (3, 8)
+_NUMPY = "import numpy as np"
+_GUARDED_NUMPY = """try:
+    import numpy as np
+except ImportError:
+    print("Error: numpy is missing for this Python. On a Jetson: sudo apt install "
+          "python3-numpy", file=sys.stderr)
+    sys.exit(4)"""
 
 
 @dataclass
@@ -81,7 +88,8 @@ def _imports(joined: _Joined) -> list[str]:
         for module, names in sorted(joined.names.items())
         if names
     ]
-    return [*sorted(joined.modules), *froms]
+    modules = sorted(joined.modules - {_NUMPY})
+    return [*modules, *froms, "", _GUARDED_NUMPY]
 
 
 def _source(name: str) -> str:

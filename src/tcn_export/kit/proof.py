@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 REPORT_FILE = "device_report.json"
 KIT_MODEL, _MANIFEST_FILE = "model.onnx", "manifest.json"
 _STREAM_STEPS = 1000
+_MANIFEST_SCHEMA = 1  # of the manifest
 
 
 class Kit:
@@ -60,6 +61,11 @@ class Kit:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"{_MANIFEST_FILE} is damaged: {error!r}.") from error
+        if self.manifest.get("schema") != _MANIFEST_SCHEMA:
+            raise BundleError(
+                f"{_MANIFEST_FILE} has the schema {self.manifest.get('schema')!r}; this "
+                f"script reads {_MANIFEST_SCHEMA}. It was altered; export the model again."
+            )
         self.golden: Golden = golden_from_bytes(golden)
 
     def runner(self, trt: Any, plan: bytes, cuda: Cuda, cuda_graph: bool) -> EngineRunner:
@@ -67,6 +73,10 @@ class Kit:
         states = [(state["input"], state["output"]) for state in self.manifest["states"]]
         largest, core = largest_batch(self.settings["profiles"]), self.settings["dla_core"]
         return EngineRunner(trt, plan, cuda, states, cuda_graph, largest, core)
+
+    def check_writable(self) -> None:
+        """Raise `OutputError` where nothing can be written beside the kit's files."""
+        _write(self, REPORT_FILE, b"{}")
 
     def _checked(self, name: str, digest: str) -> bytes:
         content = self._read(name)

@@ -17,13 +17,19 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from tcn_export.errors import BundleError, ExportError, TargetUnavailableError, UsageError
+from tcn_export.errors import (
+    PARITY_FAILED,
+    BundleError,
+    ExportError,
+    TargetUnavailableError,
+    UsageError,
+)
 from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove, stream
 from tcn_export.parity.golden import GOLDEN_FILE
 from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.kernels import convolution_types, kernels_of_engine
-from tcn_export.targets.tensorrt.probe import RTX, Probe, probe
+from tcn_export.targets.tensorrt.probe import RTX, Probe, probe, version_numbers
 from tcn_export.targets.tensorrt.request import make_request
 from tcn_export.targets.tensorrt.sidecar import make_sidecar
 from tcn_export.targets.tensorrt.trtexec import trtexec_line
@@ -57,8 +63,13 @@ def build_and_prove(options: argparse.Namespace) -> int:
     kit = Kit(options.kit)
     if options.stream and not kit.manifest["states"]:
         raise UsageError("this kit takes whole windows: it has no states to stream with.")
+    if kit.manifest["parity"]["verdict"] != "pass":
+        print("PARITY LOST at the export: nothing is built from this kit", file=sys.stderr)
+        return PARITY_FAILED
     found = probe()
     module = _choose_runtime(kit, found, options.runtime or kit.settings["runtime"])
+    if found.driver.devices:
+        kit.check_writable()  # before minutes of building
     built = _build_kit(kit, module)
     if not found.driver.devices:
         raise TargetUnavailableError(
@@ -112,7 +123,12 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
             f"TensorRT {version} is too old for this script, which needs 10.3. Build with\n"
             f"  {line}\nand compare the outputs with {GOLDEN_FILE} yourself."
         )
-    module = found.runtime(wanted)
+    module, oldest = found.runtime(wanted), kit.settings["version"]
+    if module == "tensorrt" and version and version_numbers(version) < version_numbers(oldest):
+        raise TargetUnavailableError(
+            f"TensorRT {version} is too old for this graph, which was exported for {oldest} "
+            "and newer. Export it again with an older --trt-version."
+        )
     if not found.driver.devices and wanted == "auto" and RTX in found.libraries:
         return RTX  # the one that builds without a device
     if module is None or (not found.driver.devices and module != RTX):

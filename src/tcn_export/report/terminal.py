@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
 from tcn_export.parity.rows import ParityReport, Row
 from tcn_export.scores import ClassificationScores
+from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
 _STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": "dim"}
 
@@ -119,12 +121,8 @@ def bundle_table(bundle: Bundle) -> RenderableType:
             f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
             f"({latency['threads']} thread, one window, {manifest.host['cpu']})",
         )
-    if manifest.engine is not None:
-        table.add_row("engine", manifest.engine)
-    if manifest.builder is not None:
-        table.add_row("", Text(str(manifest.builder.get("parser", "")), "dim"))
-        for finding in manifest.builder.get("gpu_fallback", ()):
-            table.add_row("", Text(f"on the GPU: {finding}", "dim"))
+    if manifest.target == "trt":
+        _add_engine(table, bundle)
     changes = [f"{s['name']} x{s['modified']}" for s in manifest.rewrites if s["modified"]]
     table.add_row("rewrites", ", ".join(changes) or "none")
     refused = [r for step in manifest.rewrites for r in step["refusals"]]
@@ -183,6 +181,27 @@ def _add_signature(table: Table, manifest: Manifest) -> None:
         table.add_row("classes", ", ".join(manifest.classes))
     if manifest.sample_rate_hz:
         table.add_row("sample rate", f"{manifest.sample_rate_hz:g} Hz")
+
+
+def _add_engine(table: Table, bundle: Bundle) -> None:
+    manifest, builder = bundle.manifest, bundle.manifest.builder or {}
+    table.add_row("engine", manifest.engine or "")
+    table.add_row("", Text(str(builder.get("parser", "")), "dim"))
+    if SIDECAR_FILE in bundle.files:
+        built = read_sidecar(bundle.files[SIDECAR_FILE])
+        device = f"{built['device']['name']} (SM {built['device']['compute_capability']})"
+        verdict = built.get("verdict", manifest.parity["verdict"])
+        table.add_row("", f"beside it: built with {built['runtime']} {built['version']} for "
+                      f"{device}, parity: {verdict}")  # fmt: skip
+    for name, (smallest, _, largest) in manifest.settings.get("profiles", {}).items():
+        sizes = (" x ".join(map(str, shape)) for shape in (smallest, largest))
+        table.add_row("", f"{name}: from {' to '.join(sizes)}")
+    arithmetic = Counter(builder.get("convolutions", {}).values())
+    if arithmetic:
+        told = ", ".join(f"{count} in {kind}" for kind, count in sorted(arithmetic.items()))
+        table.add_row("convolutions", told)
+    for finding in builder.get("gpu_fallback", ()):
+        table.add_row("", Text(f"on the GPU: {finding}", "dim"))
 
 
 def _quantization(entry: Any) -> str:

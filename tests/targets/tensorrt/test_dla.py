@@ -31,23 +31,29 @@ def wide():
 
 def test_one_spatial_axis_falls_back_and_says_what_to_do():
     text = DILATED.replace("ReduceMax<keepdims = 1>(far)", "GlobalMaxPool(far)")
-    found = {f.node: f.message for f in dla.fallbacks(parse(text).model)}
+    found = {f.node: f.message for f in dla.fallbacks(parse(text).model, "int8")}
     assert "Give --trt-layout 2d" in found["near"]
     assert "relu" not in found
 
 
 def test_limits_of_the_accelerator(wide):
-    found = {f.node: f.message for f in dla.fallbacks(wide)}
+    found = {f.node: f.message for f in dla.fallbacks(wide, "int8")}
     assert set(found) == {"far", "y"}
     assert "has pads [0, 32, 0, 0]; the accelerator takes 0 to 31" in found["far"]
     assert found["y"] == "is no layer of the accelerator"
 
 
 def test_fallbacks_need_permission(wide):
-    arguments = (wide, VERSIONS["10.3"], "float16", ONE_SHAPE)
+    arguments = (wide, VERSIONS["11"], "int8", ONE_SHAPE)
     with pytest.raises(UnsupportedModelError, match=r"2 nodes .*`far`.*--gpu-fallback"):
         dla.check(*arguments, gpu_fallback=False)
     assert len(dla.check(*arguments, gpu_fallback=True)) == 2
+
+
+def test_what_stays_in_float32_falls_back(wide):
+    found = {f.node: f.message for f in dla.fallbacks(wide, "float16")}
+    assert "computes in float32" in found["near"]
+    assert "computes in float32" in found["relu"]
 
 
 @pytest.mark.parametrize(

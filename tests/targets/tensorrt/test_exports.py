@@ -98,6 +98,35 @@ def test_the_kit_is_complete_and_self_consistent(tiny_model, tmp_path):
     assert NOT_BUILT in page
     assert "$" not in page.replace("$ ", "")
     assert "--minShapes=signal:1x3x24" in page
+    assert "from 1 x 3 x 24 to 32 x 3 x 24" in page
+    assert "| 6.1, 6.2 | 10.3 |" in page
+    assert "export it again with `--opset 17`" in page
+
+
+@pytest.mark.parametrize(
+    ("options", "there", "not_there"),
+    [
+        (["--trt-version", "11"], "TensorRT 11 or newer", "| 6.1, 6.2 |"),
+        (["--trt-version", "rtx"], "TensorRT for RTX", "JetPack"),
+        (["--opset", "17"], "--stronglyTyped", "export it again"),
+    ],
+)
+def test_the_page_of_a_kit_is_about_what_it_was_exported_for(
+    options, there, not_there, tmp_path
+):
+    config = TCNConfig(in_channels=3, outputs=4, widths=(8, 8), dilations=(1, 2))
+    model = make_checkpoint(tmp_path / "model.pt", config)
+    assert export(tmp_path, model, *options)[0] == 4
+    page = (tmp_path / "model-trt-float32" / "README.md").read_text()
+    assert there in page
+    assert not_there not in page
+
+
+def test_quiet_is_not_silent_about_what_is_missing(tiny_model, tmp_path):
+    ran = run(export_command, tiny_model, "--target", "trt", "--out", tmp_path, "-q")
+    assert ran.code == 4
+    assert ran.stdout == ""
+    assert "not verified (the engine is not built: no CUDA device)" in ran.stderr
 
 
 def test_bundle_only_waives_the_device(tiny_model, tmp_path):
@@ -181,7 +210,8 @@ def test_an_accelerator_with_fallback_names_what_falls_back(tiny_model, rtx, tmp
     assert code == 4
     falling = told["builder"]["gpu_fallback"]
     assert any("Gemm" in line for line in falling)
-    assert not any("Conv" in line.split("`")[0] for line in falling)
+    convolutions = [line for line in falling if line.startswith("Conv ")]
+    assert all("computes in float32" in line for line in convolutions), "what overflows"
 
 
 def test_options_of_tensorrt_belong_to_it(tiny_model, tmp_path):

@@ -23,11 +23,14 @@ _NO_KERNELS = frozenset({"QuantizeLinear", "DequantizeLinear", "Cast", "Unsqueez
 """They cost no kernel of their own: types and layouts of the kernels around them."""
 
 
-def fallbacks(model: ir.Model) -> tuple[Finding, ...]:
+def fallbacks(model: ir.Model, precision: str = "float16") -> tuple[Finding, ...]:
     """Nodes that the accelerator cannot run, and why."""
     found = []
     for node in model.graph:
         reason = _reason(node)
+        kind = node.outputs[0].dtype
+        if reason is None and precision == "float16" and _is_single(node, kind):
+            reason = "computes in float32; the accelerator has float16 and int8 only"
         if reason is not None:
             found.append(Finding(node.name or "?", node.op_type, reason))
     return tuple(found)
@@ -58,7 +61,7 @@ def check(
     if precision == "int8" and not version.explicit_int8_on_dla:
         raise UsageError(
             f"the accelerator under TensorRT {version.name} takes no Q/DQ nodes: give "
-            "--precision float16."
+            "--precision float16, or --trt-version 11."
         )
     for name, (smallest, _, largest) in profiles.items():
         if list(smallest) != list(largest):
@@ -66,7 +69,7 @@ def check(
                 f"the accelerator takes one shape only, but `{name}` goes from {smallest} to "
                 f"{largest}. Give --trt-batch 1, and a fixed --length."
             )
-    found = fallbacks(model)
+    found = fallbacks(model, precision)
     if found and not gpu_fallback:
         lines = "; ".join(map(str, found[:5]))
         raise UnsupportedModelError(
@@ -74,6 +77,10 @@ def check(
             "the GPU with --gpu-fallback."
         )
     return found
+
+
+def _is_single(node: ir.Node, kind: ir.DataType | None) -> bool:
+    return node.op_type not in _NO_KERNELS and kind == ir.DataType.FLOAT
 
 
 def _reason(node: ir.Node) -> str | None:

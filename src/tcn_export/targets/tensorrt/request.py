@@ -44,9 +44,15 @@ def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
         BundleError: They were altered.
     """
     kinds: dict[str, tuple[type, ...]] = {
-        "runtime": (str,), "profiles": (dict,), "workspace_bytes": (int,), "tf32": (bool,),
-        "dla_core": (int, type(None)), "gpu_fallback": (bool,), "cuda_graph": (bool,),
-    }  # fmt: skip
+        "runtime": (str,),
+        "version": (str,),
+        "profiles": (dict,),
+        "workspace_bytes": (int,),
+        "tf32": (bool,),
+        "dla_core": (int, type(None)),
+        "gpu_fallback": (bool,),
+        "cuda_graph": (bool,),
+    }
     for name, kind in kinds.items():
         value = settings.get(name)
         fits = isinstance(value, kind) and (bool in kind or not isinstance(value, bool))
