@@ -28,6 +28,7 @@ PIECES = (
     "tcn_export.targets.tensorrt.probe",
     "tcn_export.targets.tensorrt.cudart",
     "tcn_export.targets.tensorrt.request",
+    "tcn_export.targets.tensorrt.journal",
     "tcn_export.targets.tensorrt.builder",
     "tcn_export.targets.tensorrt.worker",
     "tcn_export.targets.tensorrt.engine",

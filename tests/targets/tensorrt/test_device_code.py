@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from tcn_export.targets.onnxruntime import build
 from tcn_export.targets.tensorrt import worker
 from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
+from tcn_export.targets.tensorrt.engine import EngineRunner
 from tcn_export.targets.tensorrt.probe import Probe, probe
 from tcn_export.targets.tensorrt.request import BuildRequest, check_settings
 from tcn_export.targets.tensorrt.runner import open_engine
@@ -118,6 +120,18 @@ def test_a_crash_within_the_library_is_an_error_message(stateful_model, tmp_path
         build_in_child(
             BuildRequest(stateful_model, "crashing_runtime", SHAPES, 2**26), lambda _: None
         )
+
+
+@no_device
+def test_an_engine_that_does_not_run_here_is_refused_in_nvidias_words(rtx, stateful_model):
+    """NVIDIA's runtime, without a device; one that it does not support is in test_gpu."""
+    trt = importlib.import_module(rtx)
+    built = build_in_child(BuildRequest(stateful_model, rtx, SHAPES, 2**26), lambda _: None)
+    with pytest.raises(
+        TargetUnavailableError,
+        match=r"tensorrt_rtx 1\.\S+ does not run the engine on this device: .*CUDA",
+    ):
+        EngineRunner(trt, built.plan, cuda=None)
 
 
 @no_device

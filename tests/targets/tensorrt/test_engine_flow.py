@@ -139,11 +139,12 @@ class StatefulStandIn:
 def open_runner(cuda_graph=False, states=STATES, largest=4, stand_in=StatefulStandIn):
     memory = HostMemory()
     engine = stand_in(memory)
-    logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None})
+    severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
     trt = SimpleNamespace(
-        Logger=logger,
+        ILogger=type("ILogger", (), {"Severity": severity}),
         Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda plan: engine),
         TensorIOMode=SimpleNamespace(INPUT="in"),
+        __name__="tensorrt",
         __version__="0",
     )
     return EngineRunner(trt, b"", memory, states, cuda_graph, largest), memory

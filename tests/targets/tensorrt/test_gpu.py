@@ -30,22 +30,56 @@ from tcn_export.targets.tensorrt.settings import TensorRTSettings
 
 pytestmark = pytest.mark.gpu
 USER_MODELS = {"tcn_har": (9, 512), "tcn_wide": (16, 1024), "resnet_ecg": (12, 1000)}
+on_the_device = pytest.mark.usefixtures("device")
+UNSUPPORTED = "does not support this compute capability"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def device():
-    """The first device; skips with the reason where nothing can be built and run."""
+def stateful_deployment(cuda_graph: bool = False):
+    graph = stateful_graph()
+    settings = TensorRTSettings(batch=2).to_json(graph.signature, (1, 1, 1), cuda_graph)
+    return deploy(target.build(graph, "float32", settings), graph.model, Silent())
+
+
+@pytest.fixture(scope="module")
+def refusal():
+    """Why the library does not take the first device, in NVIDIA's words; "" where it does."""
     found = probe()
     reason = found.why_not()
     if reason is not None:
         pytest.skip(f"{reason} ({found.driver.problem or 'TensorRT is missing'})")
-    return found.driver.devices[0]
+    missing = stateful_deployment().missing
+    return missing if UNSUPPORTED in missing else ""
+
+
+@pytest.fixture(scope="module")
+def device(refusal):
+    """The first device; skips with the reason where nothing can be built and run on it."""
+    if refusal:
+        pytest.skip(refusal)
+    return probe().driver.devices[0]
 
 
 def export(out, *arguments):
     return run(export_command, *arguments, "--target", "trt", "--out", out, "--json")
 
 
+def test_a_device_that_the_library_does_not_take_gets_a_kit(refusal, tiny_model, tmp_path):
+    if not refusal:
+        pytest.skip("the library takes this device")
+    ran = export(tmp_path, tiny_model)
+    assert ran.code == 4
+    assert UNSUPPORTED in ran.stderr
+    kit = tmp_path / "tiny-trt-float32"
+    assert UNSUPPORTED in ran.json["engine"]
+    assert not list(kit.glob("*.engine"))
+    done = subprocess.run(
+        [sys.executable, kit / "build_engine.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4
+    assert UNSUPPORTED in done.stderr
+
+
+@on_the_device
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 @pytest.mark.parametrize("name", USER_MODELS)
 def test_engines_of_users_networks_keep_parity(
@@ -68,6 +102,7 @@ def test_engines_of_users_networks_keep_parity(
         assert types <= {"int8", "unknown"}
 
 
+@on_the_device
 @pytest.mark.parametrize("layout", ["1d", "2d"])
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_engines_of_checkpoints_are_verified(
@@ -81,6 +116,7 @@ def test_engines_of_checkpoints_are_verified(
     assert run(verify_command, bundle, "--data", tiny_data).code == 0
 
 
+@on_the_device
 def test_a_symbolic_length_and_a_batch_beyond_the_profile(tiny_model, tmp_path):
     ran = export(tmp_path, tiny_model, "--length", "dynamic", "--trt-batch", 2)
     assert ran.code == 0, ran.stderr
@@ -91,6 +127,7 @@ def test_a_symbolic_length_and_a_batch_beyond_the_profile(tiny_model, tmp_path):
     np.testing.assert_allclose(joined, alone, rtol=1e-4, atol=1e-5)
 
 
+@on_the_device
 def test_the_script_of_a_kit_builds_and_proves(tiny_model, tmp_path):
     export(tmp_path, tiny_model)
     kit = tmp_path / "kit"
@@ -105,6 +142,7 @@ def test_the_script_of_a_kit_builds_and_proves(tiny_model, tmp_path):
     assert run(verify_command, kit).code == 0
 
 
+@on_the_device
 def test_an_engine_of_another_machine_is_refused(tiny_model, tmp_path):
     export(tmp_path, tiny_model)
     artifact = load_bundle(tmp_path / "tiny-trt-float32").artifact()
@@ -119,18 +157,13 @@ def test_an_engine_of_another_machine_is_refused(tiny_model, tmp_path):
         open_engine(altered)
 
 
-def stateful_engine(cuda_graph: bool, hop: int = 1):
-    graph = stateful_graph(hop)
-    settings = TensorRTSettings(batch=2).to_json(graph.signature, (hop, hop, hop), cuda_graph)
-    deployed = deploy(target.build(graph, "float32", settings), graph.model, Silent())
-    assert deployed.missing == ""
-    return open_engine(deployed.artifact)
-
-
+@on_the_device
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_streaming_over_10000_steps(cuda_graph):
     x = np.random.default_rng(0).standard_normal((2, CHANNELS, 10_000)).astype(np.float32)
-    runner, truth = stateful_engine(cuda_graph), whole(x)
+    deployed = stateful_deployment(cuda_graph)
+    assert deployed.missing == ""
+    runner, truth = open_engine(deployed.artifact), whole(x)
     for _ in range(2):  # the second time after a reset
         streamed = np.concatenate(
             [runner.run({"x": x[:, :, t : t + 1]})["y"] for t in range(x.shape[2])], axis=2
@@ -140,6 +173,7 @@ def test_streaming_over_10000_steps(cuda_graph):
         runner.reset()
 
 
+@on_the_device
 def test_a_cuda_graph_answers_the_same(tiny_model, tmp_path):
     export(tmp_path, tiny_model)
     artifact = load_bundle(tmp_path / "tiny-trt-float32").artifact()
@@ -153,6 +187,7 @@ def test_a_cuda_graph_answers_the_same(tiny_model, tmp_path):
         assert (len(plain.loaded._graphs), len(graph.loaded._graphs)) == (0, 1)
 
 
+@on_the_device
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_one_window_and_many_are_answered_alike(precision, tiny_model, tiny_data, tmp_path):
     options = ["--precision", precision, "--data", tiny_data, "--max-drop", 5]
@@ -164,6 +199,7 @@ def test_one_window_and_many_are_answered_alike(precision, tiny_model, tiny_data
     assert sqnr_db(alone, joined.astype(np.float64)) >= (20 if precision == "int8" else 50)
 
 
+@on_the_device
 @pytest.mark.parametrize("name", USER_MODELS)
 def test_latency_against_the_untouched_network(name, shared_bench, tmp_path, monkeypatch):
     """Printed, not judged: eager PyTorch on the same device, and the engine three times."""

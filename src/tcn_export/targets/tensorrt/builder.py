@@ -15,9 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from tcn_export.targets.tensorrt.journal import Journal, make_logger
 from tcn_export.targets.tensorrt.request import BuildRequest
-
-_ERROR_LINES = 12
 
 
 class BuildError(Exception):
@@ -67,8 +66,8 @@ def build_plan(trt: Any, request: BuildRequest, report: Callable[[float], None])
     Raises:
         BuildError: The parser or the builder refused.
     """
-    journal = _Journal()
-    logger = _make_logger(trt, journal)
+    journal = Journal()
+    logger = make_logger(trt, journal)
     builder = trt.Builder(logger)
     strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
@@ -79,7 +78,7 @@ def build_plan(trt: Any, request: BuildRequest, report: Callable[[float], None])
     config.progress_monitor = _make_monitor(trt, report)
     host_memory = builder.build_serialized_network(network, config)
     if host_memory is None:
-        raise BuildError(journal.problems() or "the builder gave no reason")
+        raise BuildError(journal.problems())
     _keep_timing_cache(config, request)
     return Built(
         bytes(host_memory),
@@ -175,37 +174,6 @@ def _parser_problems(parser: Any) -> str:
 def _as_convolution(trt: Any, layer: Any) -> Any:
     layer.__class__ = trt.IConvolutionLayer  # the bindings give the base class
     return layer
-
-
-class _Journal:
-    """What a user has to hear of a build, and the list of its layers."""
-
-    def __init__(self) -> None:
-        self.remarks: list[str] = []
-        self.layers = ""
-
-    def problems(self) -> str:
-        """The last remarks."""
-        return "; ".join(self.remarks[-_ERROR_LINES:])
-
-
-def _make_logger(trt: Any, journal: _Journal) -> Any:
-    severity = trt.ILogger.Severity
-
-    class Logger(trt.ILogger):  # type: ignore[misc]  # known at run time only
-        """Writes into the journal."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-
-        def log(self, level: Any, message: str) -> None:
-            """Called by NVIDIA's code, from any thread."""
-            if level in (severity.INTERNAL_ERROR, severity.ERROR, severity.WARNING):
-                journal.remarks.append(message)
-            elif message.startswith("Layers:\n"):
-                journal.layers = message
-
-    return Logger()
 
 
 def _make_monitor(trt: Any, report: Callable[[float], None]) -> Any:

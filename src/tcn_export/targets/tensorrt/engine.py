@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcn_export.errors import BundleError, DataError, TargetUnavailableError
+from tcn_export.targets.tensorrt.journal import Journal, make_logger
 
 if TYPE_CHECKING:
     from tcn_export.data import Array
@@ -40,7 +41,7 @@ class EngineRunner:
         dla_core: The accelerator that it was built for; None for the GPU.
 
     Raises:
-        BundleError: TensorRT refuses the engine.
+        TargetUnavailableError: TensorRT does not run the engine on this device.
     """
 
     def __init__(
@@ -54,15 +55,16 @@ class EngineRunner:
         dla_core: int | None = None,
     ) -> None:
         self._cuda, self._largest = cuda, largest_batch
-        self._logger = trt.Logger(trt.Logger.ERROR)
+        self._journal = Journal()
+        self._logger = make_logger(trt, self._journal)
         self._runtime = trt.Runtime(self._logger)
         if dla_core is not None:
             self._runtime.DLA_core = dla_core
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise BundleError(
-                f"TensorRT {trt.__version__} cannot load the engine. Rebuild it on this "
-                "device."
+            raise TargetUnavailableError(
+                f"{trt.__name__} {trt.__version__} does not run the engine on this device: "
+                f"{self._journal.problems()}"
             )
         self.engine = engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
@@ -200,7 +202,10 @@ class EngineRunner:
             context.set_tensor_address(name, self._buffers[name][self._phase])
             context.set_tensor_address(output, self._buffers[name][1 - self._phase])
         if not context.execute_async_v3(self._cuda.stream.value or 0):
-            raise BundleError("TensorRT could not run the engine; its log says why.")
+            raise BundleError(
+                f"TensorRT could not run the engine: {self._journal.problems()}. Do not use "
+                "it; rebuild it on this device."
+            )
 
     def _size(self, name: str) -> int:
         return int(np.prod(self._shapes[name])) * np.dtype(self._dtypes[name]).itemsize

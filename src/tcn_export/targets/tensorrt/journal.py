@@ -1,0 +1,47 @@
+"""What NVIDIA's code logs, kept: its reasons are in there and nowhere else.
+
+Part of ``build_engine.py``: Python 3.8, standard library only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_LAST_REMARKS = 12
+
+
+class Journal:
+    """What a user has to hear, and the list of layers that a builder prints.
+
+    Attributes:
+        remarks: Warnings and errors, in order.
+        layers: The builder's own account of the layers it chose; "" where it gave none.
+    """
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self.layers = ""
+
+    def problems(self) -> str:
+        """The last remarks; or that there are none."""
+        return "; ".join(self.remarks[-_LAST_REMARKS:]) or "it gave no reason"
+
+
+def make_logger(trt: Any, journal: Journal) -> Any:
+    """A logger for a builder or a runtime of the imported module ``trt``."""
+    severity = trt.ILogger.Severity
+
+    class Logger(trt.ILogger):  # type: ignore[misc]  # known at run time only
+        """Writes into the journal."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, level: Any, message: str) -> None:
+            """Called by NVIDIA's code, from any thread."""
+            if level in (severity.INTERNAL_ERROR, severity.ERROR, severity.WARNING):
+                journal.remarks.append(message)
+            elif message.startswith("Layers:\n"):
+                journal.layers = message
+
+    return Logger()
