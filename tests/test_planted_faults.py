@@ -134,6 +134,6 @@ def test_verify_catches_more_noise_than_the_export_accepted(good, tmp_path, monk
     manifest = json.loads(path.read_text())
     for row in manifest["parity"]["rows"]:
         if row["feed"] == "real" and row["metric"] == "sqnr_db":
-            row["value"] += 1.5
+            row["value"] += 3  # on 32 windows of 4 numbers chance explains 2.4 dB
     path.write_text(json.dumps(manifest))
     assert run(verify_command, bundle).code == 3

@@ -1,7 +1,7 @@
 """Device kits on a GPU by TensorRT 8.6: runner, states, CUDA graphs and gate, on real engines.
 
     python tools/tensorrt8.py prepare DIR --checkpoint MODEL.pt WINDOWS.npz     anywhere
-    python3.10 tools/tensorrt8.py run DIR [--seconds N]                         on the GPU
+    python3.10 tools/tensorrt8.py run DIR [--only NAME] [--seconds N]           on the GPU
 
 TensorRT 8.6 is the newest full TensorRT on the public package index (``pip install
 tensorrt==8.6.0 numpy``, Python 3.10 or older), and takes data-centre GPUs that TensorRT for
@@ -181,7 +181,7 @@ def build(trt: Any, model: Path, precision: str, profiles: dict[str, Any]) -> by
     return bytes(plan)
 
 
-def run(folder: Path, seconds: float) -> None:
+def run(folder: Path, seconds: float, only: list[str]) -> None:
     """The stream, every kit and the untouched networks; figures are kept one by one."""
     trt = import_module("tensorrt")
     cuda, end = Cuda(), time.monotonic() + seconds
@@ -197,6 +197,8 @@ def run(folder: Path, seconds: float) -> None:
         for name in SHAPES
     }
     for name, act in acts.items():
+        if only and name not in only:
+            continue
         try:
             told[name] = act() if time.monotonic() < end else {"error": "no time was left"}
         except (ExportError, RuntimeError) as error:  # one refusal does not end the others
@@ -221,7 +223,7 @@ def prove(trt: Any, cuda: Cuda, folder: Path) -> dict[str, Any]:
     plain, captured = (kit.runner(trt, plan, cuda, graph) for graph in (False, True))
     report, again = judge(kit, plain), judge(kit, captured)
     kernels = kernels_of_engine(trt, plain.engine, plain.context)
-    names = [k for kernel in kernels for k in kernel.operators]
+    names = kit.manifest["builder"]["convolutions"]  # as NVIDIA's parser named them
     rows = {(row.metric, row.relation) for row in report.rows}
     return {
         "verdict": [report.verdict, again.verdict],
@@ -302,11 +304,12 @@ def main() -> None:
     parser.add_argument("--checkpoint", nargs=2, action="append", default=[],
                         metavar=("MODEL", "DATA"))  # fmt: skip
     parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing later")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME")
     options = parser.parse_args()
     if options.act == "prepare":
         prepare(options.folder, options.models, options.checkpoint)
     else:
-        run(options.folder, options.seconds)
+        run(options.folder, options.seconds, options.only)
 
 
 if __name__ == "__main__":

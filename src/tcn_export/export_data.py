@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tcn_export.source.base import Source
 
 NOISE_WINDOWS = 256
-GOLDEN_WINDOWS = 32
+GOLDEN_WINDOWS, FEWEST_GOLDEN_WINDOWS = 32, 8  # fewer would leave noise to chance
 GOLDEN_BYTES = 128 * 1024
 """Real windows kept in the bundle: so many, or as many as fit."""
 
@@ -110,7 +110,7 @@ def golden_feeds(
     feeds = stress_set(spec.name, _scale(source), (length, *others), seed)
     if data is None:
         return feeds
-    fitting = max(1, GOLDEN_BYTES // data.parity.x[0].nbytes)
+    fitting = max(FEWEST_GOLDEN_WINDOWS, GOLDEN_BYTES // data.parity.x[0].nbytes)
     windows = data.parity.spread(min(GOLDEN_WINDOWS, fitting)).x
     # Kernels depend on the batch: what most devices are asked is one window.
     alone = Feed(f"{data.kind}_alone", data.kind, {spec.name: windows[:1]})

@@ -208,3 +208,18 @@ def test_float32_limit_is_where_the_design_puts_it(outputs, scale, passes):
     gate = Gate("float32", SIGNATURE, is_classification=True)
     rows = gate._values(feed, "logits", actual, reference)
     assert (rows[0].status == "pass") is passes
+
+
+@pytest.mark.parametrize("values", [12, 48, 192])
+def test_noise_drawn_anew_rarely_rises_by_the_slack(values):
+    """Not never, which would be no limit; and not 1 dB, which a few values reach by chance."""
+    draws = np.random.default_rng(0).standard_normal((2, 100_000, values))
+    once, again = 10 * np.log10(np.square(draws).mean(axis=2))
+    rises = again - once
+    share = float(np.mean(rises > tolerance.same_sqnr_slack(values)))
+    assert 0.0002 < share < 0.003
+    assert float(np.mean(rises > tolerance.SAME_SQNR_DB)) > 0.05
+
+
+def test_the_noise_of_very_many_values_may_rise_by_one_decibel():
+    assert tolerance.same_sqnr_slack(10**6) == tolerance.SAME_SQNR_DB

@@ -26,9 +26,9 @@ from tcn_export.parity.tolerance import (
     INT8_LABELLED_SQNR_DB,
     INT8_SQNR_DB,
     SAME_AGREEMENT,
-    SAME_SQNR_DB,
     float16_limit,
     noise_floor,
+    same_sqnr_slack,
 )
 
 if TYPE_CHECKING:
@@ -169,7 +169,8 @@ class Gate:
             return []  # int8 is judged on the signals it was calibrated for
         # The noise of one window is chance: there the outputs only have to keep their scale.
         most = INT8_LABELLED_SQNR_DB if len(float64) == 1 else math.inf
-        rows = [self.again(feed.name, output, "sqnr_db", noise, SAME_SQNR_DB, most)]
+        fall = same_sqnr_slack(float64.size)
+        rows = [self.again(feed.name, output, "sqnr_db", noise, fall, most)]
         if self.is_classification:
             share = agreement(actual, float64)
             # Of few answers one may always change: two kernels round differently.

@@ -59,7 +59,11 @@ SAME_AGREEMENT_FLOAT16 = 0.005
 signal changes an answer only where two classes are nearly equal."""
 
 SAME_SQNR_DB = 1.0
-"""int8, verifying again: how far noise may rise over what the gate accepted at the export."""
+"""int8, verifying again: how far noise may rise over what the gate accepted at the export, on
+so many values that chance adds nothing; see `same_sqnr_slack`."""
+
+ONE_IN_A_THOUSAND = 3.09
+"""Standard deviations that a normal number exceeds upwards once in a thousand draws."""
 
 SAME_AGREEMENT = 0.02
 """int8, verifying again: likewise for the share of equal answers."""
@@ -87,6 +91,17 @@ def noise_floor(precision: str, float64: NDArray[Any], eager_error: float) -> fl
         return float32_limit(eager_error, largest(float64))
     least = FLOAT16_STRESS_SQNR_DB if precision == "float16" else INT8_SQNR_DB
     return float(np.sqrt(np.mean(np.square(float64)))) * 10 ** (-least / 20)
+
+
+def same_sqnr_slack(values: int) -> float:
+    """How many dB the noise on so many values may rise where other kernels are verified.
+
+    Kernels that round elsewhere draw part of the noise anew. Were all of it drawn anew, each
+    mean square of n normal numbers would scatter by 10 / ln 10 * sqrt(2 / n) dB, and the
+    difference of two by sqrt(2) times that: 2.5 dB for two windows of six classes.
+    """
+    scatter = 10 / math.log(10) * math.sqrt(4 / values)
+    return max(SAME_SQNR_DB, ONE_IN_A_THOUSAND * scatter)
 
 
 def float16_limit(kind: str, float64: NDArray[Any], float32: NDArray[Any]) -> float:

@@ -68,7 +68,6 @@ def test_a_device_that_the_library_does_not_take_gets_a_kit(refusal, tiny_model,
         pytest.skip("the library takes this device")
     ran = export(tmp_path, tiny_model)
     assert ran.code == 4
-    assert UNSUPPORTED in ran.stderr
     kit = tmp_path / "tiny-trt-float32"
     assert UNSUPPORTED in ran.json["engine"]
     assert not list(kit.glob("*.engine"))

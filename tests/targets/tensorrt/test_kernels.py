@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tcn_export.targets.tensorrt.kernels import (
     Kernel,
@@ -89,6 +90,15 @@ def test_both_generations_say_the_same():
             "block.1/Conv": "float16",
             "block.2/Conv": "unknown",
         }
+
+
+def test_an_account_of_full_tensorrt():
+    """What TensorRT 8.6.0 told on an H200 of a Q/DQ graph of ours (`tools/tensorrt8.py`)."""
+    kernels = read_inspector(Path(__file__).with_name("account_of_8_6.json").read_text())
+    names = [f"blocks.{i}.body.conv1/Conv" for i in range(4)] + ["blocks.0.shortcut/Conv"]
+    assert set(convolution_types(kernels, names).values()) == {"int8"}
+    assert convolution_types(kernels, ["head/Gemm"]) == {"head/Gemm": "float32"}
+    assert count_reformats(kernels) == 6
 
 
 def test_reformats_are_counted():
