@@ -1,7 +1,7 @@
 """Device kits on a GPU by TensorRT 8.6: runner, states, CUDA graphs and gate, on real engines.
 
-    python tools/tensorrt8.py prepare DIR --checkpoint MODEL.pt WINDOWS.npz     anywhere
-    python3.10 tools/tensorrt8.py run DIR [--only NAME] [--seconds N]           on the GPU
+    python tools/tensorrt8_kits.py DIR --checkpoint MODEL.pt WINDOWS.npz     anywhere
+    python3.10 tools/tensorrt8.py DIR [--only NAME] [--seconds N]            on the GPU
 
 TensorRT 8.6 is the newest full TensorRT on the public package index (``pip install
 tensorrt==8.6.0 numpy``, Python 3.10 or older), and takes data-centre GPUs that TensorRT for
@@ -9,9 +9,6 @@ RTX refuses. It has no strong typing, so ``build_engine.py`` does not build with
 builder of its own allows float16 or int8 by flags, as trtexec does on JetPack 6.0. All else is
 what a Jetson runs: the kits, `EngineRunner`, its CUDA calls, golden data, the gate. It says
 nothing of `targets.tensorrt.builder`, nor of the kernels that TensorRT 10 chooses.
-
-The graphs are written down to operator set 17, the newest of 8.6, and int8 weights as float32
-weights that are quantised, which is how 8.6 wants them: the same integers.
 """
 
 from __future__ import annotations
@@ -44,102 +41,12 @@ from tcn_export.targets.tensorrt.kernels import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tcn_export.targets.base import Precision
-
 SHAPES = {"tcn_har": (9, 512), "tcn_wide": (16, 1024), "resnet_ecg": (12, 1000)}
-PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 OLD_MODEL, UNTOUCHED, SIGNAL = "model17.onnx", "untouched.onnx", "signal.npz"
 STATEFUL, FIGURES = "stateful.onnx", "figures.json"
-OLD_OPSET, STEPS, STREAMS = 17, 10_000, 2
+STEPS, STREAMS = 10_000, 2
 WORKSPACE = 2**28
 TIMINGS = Path(tempfile.gettempdir()) / "tensorrt8.timing"
-
-
-def prepare(folder: Path, models: Path, checkpoints: list[list[str]]) -> None:
-    """Export the kits, the untouched networks, and a stateful graph with a long signal."""
-    import onnx_ir as ir
-
-    from tcn_export import ExportOptions, export
-
-    sys.path[:0] = [str(models.resolve().parent), str(Path(__file__).parents[1] / "tests")]
-    wanted: list[tuple[str | None, dict[str, Any]]] = [
-        (None, {"factory": f"{models.stem}:{name}", "input_shape": shape, "data": "noise"})
-        for name, shape in SHAPES.items()
-    ]
-    wanted += [(model, {"data": data}) for model, data in checkpoints]
-    for model, given in wanted:
-        for precision in PRECISIONS:
-            options = ExportOptions(
-                **given, target="trt", precision=precision, out=folder, bundle_only=True,
-                overwrite=True,
-            )  # fmt: skip
-            bundle = export(model, options).bundle.path
-            write_old(ir.to_proto(ir.load(bundle / KIT_MODEL)), bundle / OLD_MODEL)
-            print(bundle)
-    for name, shape in SHAPES.items():
-        write_untouched(models.stem, name, shape, folder / f"{name}-{UNTOUCHED}")
-    write_stateful(folder)
-
-
-def write_untouched(module: str, name: str, shape: tuple[int, int], path: Path) -> None:
-    """Write a network as torch.onnx.export leaves it."""
-    import onnx_ir as ir
-    import torch
-
-    x = torch.zeros(1, *shape)
-    torch.onnx.export(getattr(import_module(module), name)(), (x,), path, dynamo=True,
-                      verbose=False, external_data=False, opset_version=18)  # fmt: skip
-    write_old(ir.to_proto(ir.load(path)), path)
-
-
-def write_stateful(folder: Path) -> None:
-    """Write the stateful graph of the tests, a long signal, and what it gives for it."""
-    import onnx_ir as ir
-
-    stateful = import_module("targets.stateful")
-    x = np.random.default_rng(0).standard_normal((STREAMS, stateful.CHANNELS, STEPS))
-    x = x.astype(np.float32)
-    np.savez(folder / SIGNAL, x=x, truth=stateful.whole(x))
-    write_old(ir.to_proto(stateful.stateful_graph().model), folder / STATEFUL)
-
-
-def write_old(model: Any, path: Path) -> None:
-    """Write a model, an `onnx.ModelProto`, as TensorRT 8.6 reads it."""
-    import onnx
-    from onnx import version_converter
-
-    old = version_converter.convert_version(model, OLD_OPSET)
-    old.ir_version = 8
-    quantize_weights_in_the_graph(old.graph)
-    for node in old.graph.node:  # what the converter leaves of newer reductions
-        kept = [a for a in node.attribute if a.name != "noop_with_empty_axes"]
-        del node.attribute[:]
-        node.attribute.extend(kept)
-    onnx.checker.check_model(old, full_check=True)
-    path.write_bytes(old.SerializeToString())
-
-
-def quantize_weights_in_the_graph(graph: Any) -> None:
-    """Replace DequantizeLinear(integers) by the same of QuantizeLinear(integers * scale)."""
-    from onnx import helper, numpy_helper
-
-    held = {tensor.name: tensor for tensor in graph.initializer}
-    nodes = list(graph.node)
-    for node in nodes:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in held:
-            continue
-        weight, scale = (numpy_helper.to_array(held[name]) for name in node.input[:2])
-        axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-        along = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        real = weight.astype(np.float32) * (scale.reshape(along) if scale.ndim else scale)
-        held[node.input[0]].CopyFrom(numpy_helper.from_array(real, node.input[0]))
-        rounded = f"{node.input[0]}_rounded"
-        position = list(graph.node).index(node)
-        graph.node.insert(
-            position,
-            helper.make_node("QuantizeLinear", node.input, [rounded], rounded, axis=axis),
-        )
-        node.input[0] = rounded
 
 
 def build(trt: Any, model: Path, precision: str, profiles: dict[str, Any]) -> bytes:
@@ -297,19 +204,11 @@ def stream(trt: Any, cuda: Cuda, folder: Path, cuda_graph: bool) -> dict[str, An
 def main() -> None:
     """Read the command line and do what it says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("act", choices=("prepare", "run"))
     parser.add_argument("folder", type=Path)
-    shared = Path(__file__).resolve().parents[2] / "shared" / "bench" / "user_models.py"
-    parser.add_argument("--models", type=Path, default=shared)
-    parser.add_argument("--checkpoint", nargs=2, action="append", default=[],
-                        metavar=("MODEL", "DATA"))  # fmt: skip
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing later")
     parser.add_argument("--only", action="append", default=[], metavar="NAME")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing later")
     options = parser.parse_args()
-    if options.act == "prepare":
-        prepare(options.folder, options.models, options.checkpoint)
-    else:
-        run(options.folder, options.seconds, options.only)
+    run(options.folder, options.seconds, options.only)
 
 
 if __name__ == "__main__":
