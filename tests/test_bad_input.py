@@ -152,6 +152,7 @@ def test_bad_data_for_training(kind, tmp_path):
         (["--target", "onxx"], "Did you mean 'onnx'?"),
         (["--target", "onnx", "--precision", "int4"], "Did you mean 'int8'?"),
         ([], "Missing option '--target'"),
+        (["--target", "onnx", "--target", "trt"], "--target was given 2 times (onnx, trt)"),
         (["--target", "onnx", "--precision", "int8"], "give --data FILE.npz"),
         (["--target", "onnx", "--precision", "int8", "--data", "noise", "--opset", "21"],
          "at most 20"),

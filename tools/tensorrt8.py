@@ -6,9 +6,12 @@
 TensorRT 8.6 is the newest full TensorRT on the public package index (``pip install
 tensorrt==8.6.0 numpy``, Python 3.10 or older), and takes data-centre GPUs that TensorRT for
 RTX refuses. It has no strong typing, so ``build_engine.py`` does not build with it: here a
-builder of its own allows float16 or int8 by flags, as trtexec does on JetPack 6.0. All else is
-what a Jetson runs: the kits, `EngineRunner`, its CUDA calls, golden data, the gate. It says
-nothing of `targets.tensorrt.builder`, nor of the kernels that TensorRT 10 chooses.
+builder of its own allows float16 or int8 by flags, as trtexec does on JetPack 6.0, and the
+graph is what `write_for_tensorrt8` makes of the kit's. The rest is what a Jetson runs:
+`EngineRunner`, its CUDA calls, golden data, the gate. It says nothing of
+`targets.tensorrt.builder`, nor of the kernels that TensorRT 10 chooses.
+
+Make the kits where ``tensorrt_rtx`` is installed: its parser names the convolutions.
 """
 
 from __future__ import annotations
@@ -121,7 +124,12 @@ def by_size(kit: Path) -> int:
 
 
 def prove(trt: Any, cuda: Cuda, folder: Path) -> dict[str, Any]:
-    """Judge a kit's graph by its own golden data and limits."""
+    """Judge a kit's graph by its own golden data and limits.
+
+    Raises:
+        RuntimeError: NVIDIA's parser or builder refused it.
+        ExportError: The kit is damaged, or its engine does not run here.
+    """
     kit = Kit(str(folder))
     precision = kit.manifest["precision"]
     start = time.perf_counter()
@@ -130,7 +138,7 @@ def prove(trt: Any, cuda: Cuda, folder: Path) -> dict[str, Any]:
     plain, captured = (kit.runner(trt, plan, cuda, graph) for graph in (False, True))
     report, again = judge(kit, plain), judge(kit, captured)
     kernels = kernels_of_engine(trt, plain.engine, plain.context)
-    names = kit.manifest["builder"]["convolutions"]  # as NVIDIA's parser named them
+    names = kit.manifest["builder"].get("convolutions", ())
     rows = {(row.metric, row.relation) for row in report.rows}
     return {
         "verdict": [report.verdict, again.verdict],

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from tcn_export.source.base import Source
 
 NOISE_WINDOWS = 256
-GOLDEN_WINDOWS, FEWEST_GOLDEN_WINDOWS = 32, 8  # fewer would leave noise to chance
-GOLDEN_BYTES = 128 * 1024
+GOLDEN_WINDOWS, GOLDEN_BYTES = 32, 128 * 1024
 """Real windows kept in the bundle: so many, or as many as fit."""
+FEWEST_GOLDEN_WINDOWS, MOST_GOLDEN_BYTES = 8, 2 * 1024 * 1024
+"""Of long windows too there are so many, as far as that fits: the noise of few is chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +111,20 @@ def golden_feeds(
     feeds = stress_set(spec.name, _scale(source), (length, *others), seed)
     if data is None:
         return feeds
-    fitting = max(FEWEST_GOLDEN_WINDOWS, GOLDEN_BYTES // data.parity.x[0].nbytes)
-    windows = data.parity.spread(min(GOLDEN_WINDOWS, fitting)).x
+    windows = data.parity.spread(golden_windows(data.parity.x[0].nbytes)).x
     # Kernels depend on the batch: what most devices are asked is one window.
     alone = Feed(f"{data.kind}_alone", data.kind, {spec.name: windows[:1]})
     return (*feeds, Feed(data.kind, data.kind, {spec.name: windows}), alone)
+
+
+def golden_windows(size: int) -> int:
+    """How many windows of ``size`` bytes a bundle keeps.
+
+    >>> [golden_windows(size) for size in (2_000, 16_000, 64_000, 500_000, 5_000_000)]
+    [32, 8, 8, 4, 1]
+    """
+    few = min(FEWEST_GOLDEN_WINDOWS, MOST_GOLDEN_BYTES // size)
+    return max(1, few, min(GOLDEN_WINDOWS, GOLDEN_BYTES // size))
 
 
 def window_lengths(

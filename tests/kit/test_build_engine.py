@@ -80,6 +80,24 @@ def test_damaged_manifests_are_one_kind_of_error(kits, tmp_path, text):
         proof.Kit(str(folder))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "int9"},
+        {"waived": None},
+        {"waived": [1]},
+        {"states": [{}]},
+        {"states": 1},
+    ],
+)
+def test_manifests_that_say_what_they_cannot_are_refused(kits, tmp_path, change):
+    folder = shutil.copytree(kits / "tiny-trt-float32", tmp_path / "kit")
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BundleError, match=r"manifest\.json is damaged"):
+        proof.Kit(str(folder))
+
+
 def test_streaming_needs_states(kits):
     done = start(kits / "tiny-trt-float32", "--stream")
     assert done.returncode == 2

@@ -7,7 +7,7 @@ import pytest
 
 from tcn_export.graph import Signature, TensorSpec
 from tcn_export.parity import tolerance
-from tcn_export.parity.gate import Gate
+from tcn_export.parity.gate import Gate, fall
 from tcn_export.parity.golden import Feed, Reference
 from tcn_export.parity.rows import ParityReport, Row, waive
 from tcn_export.parity.statistics import Loss
@@ -60,9 +60,10 @@ def test_int8_is_recorded_at_the_export_and_held_to_it_later():
     baseline = {(r.feed, r.output, r.metric): r.value for r in recorded if r.metric != "form"}
     later = Gate("int8", SIGNATURE, True, baseline)
     assert {r.status for r in later.judge(FEED, {"y": noisy}, REFERENCE)} == {"pass"}
-    slack = tolerance.same_sqnr_slack(TRUTH.size)
-    for fall, status in ((slack - 0.1, "pass"), (slack + 0.1, "fail")):
-        noisier = TRUTH + 0.01 * 10 ** (fall / 20)
+    ratio = baseline["real", "y", "sqnr_db"]
+    most = ratio - tolerance.same_sqnr_limit(ratio, TRUTH.size)
+    for rise, status in ((most - 0.1, "pass"), (most + 0.1, "fail")):
+        noisier = TRUTH + 0.01 * 10 ** (rise / 20)
         found = later.judge(FEED, {"y": noisier.astype(np.float32)}, REFERENCE)
         assert {r.metric: r.status for r in found}["sqnr_db"] == status
 
@@ -70,7 +71,7 @@ def test_int8_is_recorded_at_the_export_and_held_to_it_later():
 @pytest.mark.parametrize(("share", "status"), [(0.97, "fail"), (0.985, "pass")])
 def test_int8_answers_may_change_by_two_in_a_hundred_later(share, status):
     later = Gate("int8", SIGNATURE, True, {("real", "y", "agreement"): 1.0})
-    row = later.again("real", "y", "agreement", share, tolerance.SAME_AGREEMENT)
+    row = later.again("real", "y", "agreement", share, fall(tolerance.SAME_AGREEMENT))
     assert row.status == status
 
 

@@ -204,6 +204,10 @@ def test_programs_and_packed_archives_are_told_apart(tmp_path):
             archive.writestr(name, content + bytes(10**6))
     with pytest.raises(CheckpointError, match="would unpack to"):
         load_source(path)
+    data = tmp_path / "windows.npz"
+    np.savez_compressed(data, x=np.zeros((4, 3, 24)))
+    with pytest.raises(CheckpointError, match=r"is a data file \(\.npz\).*--data"):
+        load_source(data)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/constants.pkl", b"")
     with pytest.raises(CheckpointError, match="is a TorchScript program"):

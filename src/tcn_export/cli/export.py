@@ -71,6 +71,16 @@ class Arguments(click.ParamType[dict[str, Any]]):
         return arguments
 
 
+def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -> str:
+    """The target; click alone would take the last of several and say nothing."""
+    if len(targets) > 1:
+        raise click.UsageError(
+            f"--target was given {len(targets)} times ({', '.join(targets)}): an export goes "
+            "to one. Run the command once for each."
+        )
+    return targets[0]
+
+
 @command(
     "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but "
     "parity was lost (the bundle is kept), 4 the target cannot run here."
@@ -80,6 +90,8 @@ class Arguments(click.ParamType[dict[str, Any]]):
     "--target",
     type=Choice(["onnx", "cuda", "trt"], {"tensorrt": "trt"}),
     required=True,
+    multiple=True,
+    callback=_only_one,
     help="Where it will run.",
 )
 @click.option(
@@ -177,7 +189,7 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
         lambda: "",
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
         lambda: terminal.verdict_line(report, str(bundle.path)),
-        lambda: f"\nNext:\n{_next(report, path)}",
+        lambda: f"\nNext:\n{_next(report, path, options['bundle_only'])}",
     )
     if report.verdict == "fail" or report.missing:
         screen.failure(str(terminal.verdict_line(report, str(bundle.path))))
@@ -188,14 +200,15 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     return 0
 
 
-def _next(report: ParityReport, path: str) -> str:
+def _next(report: ParityReport, path: str, is_kit_enough: bool) -> str:
     """What to do with a bundle: verify it, or bring a device kit to its device."""
     if report.verdict == "fail":
         return f"  tcn-inspect {path}"
     if report.missing:
+        why = "the exit code is 4, since nothing ran there yet; --bundle-only makes it 0"
         return (
             f"  copy {path} to the device, and run there: python3 build_engine.py\n"
-            f"  (the exit code is 4, since nothing ran there yet; --bundle-only makes it 0)\n"
-            f"  tcn-inspect {path}"
+            + ("" if is_kit_enough else f"  ({why})\n")
+            + f"  tcn-inspect {path}"
         )
     return f"  tcn-verify {path}\n  tcn-inspect {path}"

@@ -5,7 +5,7 @@
 
 Needs Python 3.8 or newer, numpy, an NVIDIA GPU and TensorRT 10.3 or newer; neither PyTorch nor
 tcn-export. Exit code: 0 built and verified, 1 failed, 2 wrong usage, 3 built but parity was
-lost, 4 there is no CUDA device or no TensorRT here.
+lost, 4 there is no CUDA device, no TensorRT, or none that supports the device.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def _choose_runtime(kit: Kit, found: Probe, wanted: str) -> str:
     if wanted != "rtx" and found.is_too_old("tensorrt"):
         line = trtexec_line(version, kit.manifest["precision"], kit.settings)
         raise TargetUnavailableError(
-            f"TensorRT {version} is too old for this script, which needs 10.3. Build with\n"
+            f"TensorRT {version} is too old for this script, which needs 10.3. README.md here "
+            f"says how to write {KIT_MODEL} for TensorRT 8. Then build with\n"
             f"  {line}\nand compare the outputs with {GOLDEN_FILE} yourself."
         )
     module, oldest = found.runtime(wanted), kit.settings["version"]

@@ -9,7 +9,6 @@ Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from tcn_export.parity.tolerance import (
     SAME_AGREEMENT,
     float16_limit,
     noise_floor,
-    same_sqnr_slack,
+    same_sqnr_limit,
 )
 
 if TYPE_CHECKING:
@@ -167,15 +166,20 @@ class Gate:
             return [at_least(feed.name, output, "sqnr_db", noise, least, note)]
         if feed.kind == "stress":
             return []  # int8 is judged on the signals it was calibrated for
-        # The noise of one window is chance: there the outputs only have to keep their scale.
-        most = INT8_LABELLED_SQNR_DB if len(float64) == 1 else math.inf
-        fall = same_sqnr_slack(float64.size)
-        rows = [self.again(feed.name, output, "sqnr_db", noise, fall, most)]
+        rows = [
+            self.again(
+                feed.name,
+                output,
+                "sqnr_db",
+                noise,
+                lambda recorded: same_sqnr_limit(recorded, float64.size),
+            )
+        ]
         if self.is_classification:
             share = agreement(actual, float64)
             # Of few answers one may always change: two kernels round differently.
             slack = max(SAME_AGREEMENT, 1 / answers(float64).size)
-            rows.append(self.again(feed.name, output, "agreement", share, slack))
+            rows.append(self.again(feed.name, output, "agreement", share, fall(slack)))
         return rows
 
     def within(self, feed: str, output: str, metric: str, judged: str, value: float) -> Row:
@@ -193,17 +197,21 @@ class Gate:
         output: str,
         metric: str,
         value: float,
-        slack: float,
-        most: float = math.inf,
+        least: Callable[[float], float],
     ) -> Row:
-        """Record a value at the export; later hold it against that, or against ``most``."""
+        """Record a value at the export; later hold it against what ``least`` makes of that."""
         if self.baseline is None:
             return Row(feed, output, metric, value, ">=", None, "recorded")
         recorded = self.baseline.get((feed, output, metric))
         if recorded is None:
             return Row(feed, output, metric, value, ">=", "?", "fail", "nothing was recorded")
         note = f"{recorded:.4g} at the export"
-        return at_least(feed, output, metric, value, min(recorded - slack, most), note)
+        return at_least(feed, output, metric, value, least(recorded), note)
+
+
+def fall(slack: float) -> Callable[[float], float]:
+    """A limit for `Gate.again`: so much below what was recorded."""
+    return lambda recorded: recorded - slack
 
 
 def _stands_still(output: Array) -> bool:

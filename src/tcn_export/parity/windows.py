@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tcn_export.data import Windows, batches
 from tcn_export.parity import metrics
-from tcn_export.parity.gate import Gate
+from tcn_export.parity.gate import Gate, fall
 from tcn_export.parity.golden import Reference, WindowAnswers
 from tcn_export.parity.rows import Row, judge_error
 from tcn_export.parity.statistics import Loss, accuracy_loss, relative_rms_loss
@@ -110,11 +110,15 @@ def judge_comparison(
             )
         )
         if agreed is not None:
-            rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT32))
+            rows.append(
+                gate.again(FEED, output, "agreement", agreed, fall(SAME_AGREEMENT_FLOAT32))
+            )
     elif gate.precision == "float16":
         rows += gate.judge_half(FEED, output, comparison.sqnr_db, comparison.rms)
         if agreed is not None:
-            rows.append(gate.again(FEED, output, "agreement", agreed, SAME_AGREEMENT_FLOAT16))
+            rows.append(
+                gate.again(FEED, output, "agreement", agreed, fall(SAME_AGREEMENT_FLOAT16))
+            )
     elif windows.y is not None:
         rows.append(gate.judge_scale(FEED, output, comparison.sqnr_db))
         loss = window_loss(windows, comparison.oracle, comparison.actual)
@@ -144,7 +148,7 @@ def judge_answers(
     if gate.precision == "int8":
         return [gate.judge_agreement(FEED, output, agreed, len(windows))]
     slack = SAME_AGREEMENT_FLOAT16 if gate.precision == "float16" else SAME_AGREEMENT_FLOAT32
-    return [gate.again(FEED, output, "agreement", agreed, slack)]
+    return [gate.again(FEED, output, "agreement", agreed, fall(slack))]
 
 
 def _moved(gate: Gate, output: str, actual: WindowAnswers, oracle: WindowAnswers) -> Row:

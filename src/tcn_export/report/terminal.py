@@ -91,9 +91,10 @@ def _share_of_limit(row: Row) -> float:
 def verdict_line(report: ParityReport, path: str) -> Text:
     """The verdict in one line."""
     if report.verdict == "fail":
-        failed = len(report.failures)
+        judged = sum(row.status in ("pass", "fail") for row in report.rows)
         return Text(
-            f"PARITY LOST: {failed} of {len(report.rows)} checks failed: {path}", "bold red"
+            f"PARITY LOST: {len(report.failures)} of {judged} checks failed: {path}",
+            "bold red",
         )
     if report.missing:
         waived = f"; {', '.join(report.waived)} waived" if report.waived else ""
@@ -217,7 +218,8 @@ def _why_not(manifest: Manifest) -> str:
     if manifest.parity["verdict"] == "fail":
         return "no: parity lost"
     if manifest.latency is None and manifest.engine is not None:
-        return f"no: the engine is {manifest.engine}"
+        waived = "".join(f"; waived {check}" for check in manifest.waived)
+        return f"no: the engine is {manifest.engine}{waived}"
     return f"no: waived {', '.join(manifest.waived)}"
 
 

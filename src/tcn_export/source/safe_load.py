@@ -102,6 +102,11 @@ def _check_members(path: Path, raw: bytes) -> None:
             f"{path} is a TorchScript program, which holds code. Expected a checkpoint "
             "written by tcn-train."
         )
+    if members and all(member.filename.endswith(".npy") for member in members):
+        raise CheckpointError(
+            f"{path} is a data file (.npz), not a checkpoint. Give it as --data, and a file "
+            "written by tcn-train as MODEL."
+        )
     if damaged is not None:
         raise CheckpointError(
             f"{path} is damaged: the checksum of its part {damaged} is wrong. Copy it again, "

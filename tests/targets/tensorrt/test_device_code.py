@@ -6,6 +6,8 @@ import importlib
 import os
 import signal
 import sys
+from functools import partial
+from types import SimpleNamespace
 
 import onnx_ir as ir
 import pytest
@@ -18,6 +20,7 @@ from tcn_export.targets.tensorrt import worker
 from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
 from tcn_export.targets.tensorrt.engine import EngineRunner
+from tcn_export.targets.tensorrt.journal import Journal, created
 from tcn_export.targets.tensorrt.probe import Probe, probe
 from tcn_export.targets.tensorrt.request import BuildRequest, check_settings
 from tcn_export.targets.tensorrt.runner import open_engine
@@ -134,6 +137,26 @@ def test_an_engine_that_does_not_run_here_is_refused_in_nvidias_words(rtx, state
         EngineRunner(trt, built.plan, cuda=None)
 
 
+def test_a_library_that_gives_nothing_says_why():
+    """The bindings' own words, with no driver, for a builder and for a runtime."""
+
+    def nothing():
+        journal.remarks.append("CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    journal, trt = Journal(), SimpleNamespace(__name__="tensorrt", __version__="10.3.0")
+    with pytest.raises(
+        TargetUnavailableError, match=r"tensorrt 10\.3\.0 cannot work here: CUDA .* error: 35"
+    ):
+        created(trt, nothing, journal)
+    with pytest.raises(TypeError, match="ours"):
+        created(trt, partial(_raise, TypeError("ours")), journal)
+
+
+def _raise(error):
+    raise error
+
+
 @no_device
 def test_no_cuda_runtime_is_claimed_without_a_device():
     with pytest.raises(TargetUnavailableError, match=r"libcudart|CUDA error"):
@@ -159,6 +182,9 @@ def test_profiles_hold_every_symbol_of_inputs_and_states():
     ("change", "message"),
     [
         ({"runtime": 3}, "the setting `runtime` of the bundle is 3"),
+        ({"runtime": "mars"}, "the setting `runtime` of the bundle is 'mars'"),
+        ({"workspace_bytes": -1}, "the setting `workspace_bytes` of the bundle is -1"),
+        ({"dla_core": -1}, "the setting `dla_core` of the bundle is -1"),
         ({"cuda_graph": None}, "the setting `cuda_graph` of the bundle is None"),
         ({"profiles": {"x": [[1], [1]]}}, r"the profile of `x` is \[\[1\], \[1\]\]"),
         ({"profiles": {"x": [[1], [1], [0]]}}, "expected three shapes"),

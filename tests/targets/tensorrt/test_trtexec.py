@@ -21,7 +21,9 @@ SETTINGS = {
         ("8.5.2", "int8", ["--int8"], ["--stronglyTyped", "--fp16"]),  # JetPack 5
         ("8.6.2", "float16", ["--fp16"], ["--stronglyTyped", "--int8"]),  # JetPack 6.0
         ("10.3.0", "int8", ["--stronglyTyped"], ["--int8", "--fp16"]),
+        ("10", "int8", ["--stronglyTyped"], ["--int8"]),
         ("11.4.0", "float16", [], ["--stronglyTyped", "--fp16"]),  # always strongly typed
+        ("11", "float16", [], ["--stronglyTyped", "--fp16"]),
     ],
 )
 def test_precision_is_told_only_where_the_graph_does_not_say_it(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from tcn_export.targets.tensorrt.journal import Journal, make_logger
+from tcn_export.targets.tensorrt.journal import Journal, created, make_logger
 from tcn_export.targets.tensorrt.request import BuildRequest
 
 
@@ -65,10 +65,11 @@ def build_plan(trt: Any, request: BuildRequest, report: Callable[[float], None])
 
     Raises:
         BuildError: The parser or the builder refused.
+        TargetUnavailableError: The library does not work on this machine.
     """
     journal = Journal()
     logger = make_logger(trt, journal)
-    builder = trt.Builder(logger)
+    builder = created(trt, lambda: trt.Builder(logger), journal)
     strongly_typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(strongly_typed)
     parser = trt.OnnxParser(network, logger)

@@ -50,7 +50,7 @@ class Deployment:
     Attributes:
         artifact: With the engine, if one was built.
         engine: Whether there is one, in words; for the manifest.
-        missing: Why none was built; "" where one was.
+        missing: Why there is none; "" where there is one.
         builder: What NVIDIA's code said; for the manifest.
         convolutions: Arithmetic of each convolution as NVIDIA's builder chose it, by node;
             None where it was not asked.
@@ -83,6 +83,7 @@ def deploy(
     missing = found.why_not(settings["runtime"])
     module = found.runtime(settings["runtime"])
     notes = check(model, artifact.precision, settings, settings["version"])
+    how = "not built"
     if not build_here:
         missing = missing or "a kit was asked for"
     if missing is None and module is not None:
@@ -91,8 +92,8 @@ def deploy(
         try:
             return _build_here(artifact, model, module, found, notes, progress)
         except TargetUnavailableError as error:  # the kit is still worth having
-            missing = str(error)
-    engine = f"not built: {missing}"
+            missing, how = str(error), "not kept"
+    engine = f"{how}: {missing}"
     if RTX not in found.libraries:
         parser = "not asked: tensorrt_rtx is not installed"
         return Deployment(artifact, engine, str(missing), {**notes, "parser": parser}, None)

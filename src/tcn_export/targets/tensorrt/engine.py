@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tcn_export.errors import BundleError, DataError, TargetUnavailableError
-from tcn_export.targets.tensorrt.journal import Journal, make_logger
+from tcn_export.targets.tensorrt.journal import Journal, created, make_logger
 
 if TYPE_CHECKING:
     from tcn_export.data import Array
@@ -57,14 +57,15 @@ class EngineRunner:
         self._cuda, self._largest = cuda, largest_batch
         self._journal = Journal()
         self._logger = make_logger(trt, self._journal)
-        self._runtime = trt.Runtime(self._logger)
+        self._runtime = created(trt, lambda: trt.Runtime(self._logger), self._journal)
         if dla_core is not None:
             self._runtime.DLA_core = dla_core
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise TargetUnavailableError(
                 f"{trt.__name__} {trt.__version__} does not run the engine on this device: "
-                f"{self._journal.problems()}"
+                f"{self._journal.problems()}. Build it with another version of TensorRT, or "
+                "on a device that this one supports."
             )
         self.engine = engine
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
@@ -78,8 +79,8 @@ class EngineRunner:
         )
         if self.context is None:
             raise TargetUnavailableError(
-                "TensorRT could not make room for the engine: the device is out of memory. "
-                "Give a smaller --trt-batch or --trt-workspace."
+                f"TensorRT could not make room for the engine: {self._journal.problems()}. If "
+                "the device is out of memory, give a smaller --trt-batch or --trt-workspace."
             )
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._buffers: dict[str, list[int]] = {}
@@ -196,6 +197,7 @@ class EngineRunner:
 
     def _enqueue(self) -> None:
         context = self.context
+        self._journal.remarks.clear()  # what was said before is no reason for what fails now
         for name in (*self._inputs, *self._outputs):
             context.set_tensor_address(name, self._buffers[name][0])
         for name, output in self._carried.items():

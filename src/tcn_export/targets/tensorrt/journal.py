@@ -5,7 +5,10 @@ Part of ``build_engine.py``: Python 3.8, standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from tcn_export.errors import TargetUnavailableError
 
 _LAST_REMARKS = 12
 
@@ -45,3 +48,20 @@ def make_logger(trt: Any, journal: Journal) -> Any:
                 journal.layers = message
 
     return Logger()
+
+
+def created(trt: Any, factory: Callable[[], Any], journal: Journal) -> Any:
+    """What a factory of the module ``trt`` makes.
+
+    Raises:
+        TargetUnavailableError: The library gives nothing: its driver or its device is missing,
+            or not supported.
+    """
+    try:
+        return factory()
+    except TypeError as error:
+        if "nullptr" not in str(error):  # the bindings' words where the library gives null
+            raise
+        raise TargetUnavailableError(
+            f"{trt.__name__} {trt.__version__} cannot work here: {journal.problems()}"
+        ) from error

@@ -18,7 +18,8 @@ from tcn_export.targets.cuda_driver import Driver, ask_driver
 FULL, RTX = "tensorrt", "tensorrt_rtx"
 OLDEST = (10, 3)
 """The oldest TensorRT whose Python interface the engine code uses."""
-_MODULES = {"auto": (FULL, RTX), "tensorrt": (FULL,), "rtx": (RTX,)}
+MODULES = {"auto": (FULL, RTX), "tensorrt": (FULL,), "rtx": (RTX,)}
+"""What can be asked for, and the modules that it may be, best first."""
 _DISTRIBUTIONS = {
     FULL: re.compile(r"tensorrt(-cu\d+)?"),
     RTX: re.compile(r"tensorrt-rtx(-cu\d+)?"),
@@ -42,7 +43,7 @@ class Probe:
 
         One that is too old is taken only where there is no other.
         """
-        here = [name for name in _MODULES[wanted] if name in self.libraries]
+        here = [name for name in MODULES[wanted] if name in self.libraries]
         return next((name for name in here if not self.is_too_old(name)), (*here, None)[0])
 
     def why_not(self, wanted: str = "auto") -> str | None:
@@ -51,7 +52,7 @@ class Probe:
             return "no CUDA device"
         module = self.runtime(wanted)
         if module is None:
-            return f"{_MODULES[wanted][0]} is not installed"
+            return f"{MODULES[wanted][0]} is not installed"
         if self.is_too_old(module):
             return f"{module} {self.libraries[module]} is too old, 10.3 or newer is needed"
         return None

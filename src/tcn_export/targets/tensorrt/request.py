@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcn_export.errors import BundleError
+from tcn_export.targets.tensorrt.probe import MODULES
+
+_LEAST = {"workspace_bytes": 1, "dla_core": 0}
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,11 @@ def check_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, kind in kinds.items():
         value = settings.get(name)
         fits = isinstance(value, kind) and (bool in kind or not isinstance(value, bool))
+        least = _LEAST.get(name)
+        if least is not None and isinstance(value, int):
+            fits = fits and value >= least
+        if name == "runtime":
+            fits = fits and value in MODULES
         if name not in settings or not fits:
             raise BundleError(
                 f"the setting `{name}` of the bundle is {settings.get(name, 'missing')!r}. It "

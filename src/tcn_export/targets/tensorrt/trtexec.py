@@ -1,4 +1,4 @@
-"""The trtexec line that builds the same engine, for those who prefer it or have to use it.
+"""The trtexec line that builds the engine, for those who prefer it or have to use it.
 
 JetPack 5 and 6.0 bring TensorRT 8.5 and 8.6, which know no strong typing and have another
 Python interface: there trtexec builds, and nothing of ours runs.
@@ -14,8 +14,8 @@ from typing import Any
 
 from tcn_export.targets.tensorrt.probe import version_numbers
 
-_ALWAYS_STRONGLY_TYPED = (11, 0)
-_STRONG_TYPING = (10, 0)
+_ALWAYS_STRONGLY_TYPED = (11,)
+_STRONG_TYPING = (10,)
 _MIB = 2**20
 
 

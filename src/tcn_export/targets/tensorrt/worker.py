@@ -120,10 +120,8 @@ def _build(
         built = build_plan(trt, request, report)
     except BuildError as error:
         return {"error": str(error)}
-    except TypeError as error:  # the bindings' words where a factory of the library gives null
-        if "nullptr" not in str(error):
-            raise
-        return {"unavailable": f"{request.runtime} cannot work here: it found no CUDA driver"}
+    except TargetUnavailableError as error:
+        return {"unavailable": str(error)}
     with open(plan, "wb") as file:
         file.write(built.plan)
     answer = asdict(built)
