@@ -11,7 +11,8 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from support import TINY_LENGTH, eager_double, make_source, operators
-from tcn_export.capture import MODULE_KEY, capture, export_copy
+from tcn_export.capture import capture, export_copy
+from tcn_export.graph import MODULE_KEY
 from tcn_export.models.resnet1d import ResNet1dConfig
 from tcn_export.models.tcn import TCNConfig
 

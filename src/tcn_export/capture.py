@@ -27,12 +27,9 @@ from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from tcn_export.errors import UnsupportedModelError
-from tcn_export.graph import BATCH, LENGTH, Graph
+from tcn_export.graph import BATCH, LENGTH, MODULE_KEY, Graph
 from tcn_export.quiet import quiet
 from tcn_export.source.base import Source
-
-MODULE_KEY = "tcn_export.module"
-"""Node metadata: the path of the PyTorch module that a node comes from."""
 
 _EXAMPLE_BATCH = 2  # with 1 the exporter would take the batch for a constant
 _NO_OPERATION = (

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Dimension = int | str
 """A size, or the name of a symbol such as ``batch`` whose size is known at run time only."""
 
+MODULE_KEY = "tcn_export.module"
+"""Node metadata: the path of the PyTorch module that a node comes from."""
+
 BATCH = "batch"
 LENGTH = "length"
 LONGEST = 1_000_000

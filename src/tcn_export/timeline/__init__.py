@@ -1,0 +1,1 @@
+"""The time axis of a graph: what each value depends on, and which of its steps are needed."""

@@ -1,0 +1,69 @@
+"""Which steps of every value can reach the outputs: the walk back from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from tcn_export.timeline.analysis import Timeline
+from tcn_export.timeline.passage import NotFollowed, Steps, size_of
+
+ONCE: Steps = np.zeros(1, np.int64)
+"""The demand for a value without a time axis: it has one step, as it were."""
+
+
+def demand(
+    model: ir.Model, timeline: Timeline, wanted: Mapping[ir.Value, Steps] | None = None
+) -> dict[ir.Value, Steps]:
+    """The steps of every value that are needed for the outputs; what is absent is not needed.
+
+    Args:
+        model: The analysed graph, its lengths known.
+        timeline: What `analyze` gave for it.
+        wanted: Steps of some outputs; by default all steps of all outputs.
+
+    Raises:
+        NotFollowed: A length is symbolic.
+    """
+    needed: dict[ir.Value, Steps] = {}
+    if wanted is None:
+        outputs = [value for value in model.graph.outputs if value in timeline.tracks]
+        wanted = {value: _all_steps(timeline, value) for value in outputs}
+    for output, steps in wanted.items():
+        _need(needed, output, steps)
+    for node in reversed(list(model.graph)):
+        passages = timeline.passages.get(node, (None,) * len(node.outputs))
+        for output, passage in zip(node.outputs, passages, strict=True):
+            if output not in needed:
+                continue
+            reads = {} if passage is None else passage.reads
+            for position, value in enumerate(node.inputs):
+                if value is None or value not in timeline.tracks:
+                    continue
+                if position in reads:
+                    length = _length(timeline, value)
+                    _need(needed, value, reads[position].read_by(needed[output], length))
+                elif timeline.tracks[value].axis is None:
+                    _need(needed, value, ONCE)
+    return needed
+
+
+def _need(needed: dict[ir.Value, Steps], value: ir.Value, steps: Steps) -> None:
+    needed[value] = np.union1d(needed[value], steps) if value in needed else np.unique(steps)
+
+
+def _all_steps(timeline: Timeline, value: ir.Value) -> Steps:
+    if timeline.tracks[value].axis is None:
+        return ONCE
+    return np.arange(_length(timeline, value))
+
+
+def _length(timeline: Timeline, value: ir.Value) -> int:
+    axis = timeline.tracks[value].axis
+    assert axis is not None
+    length = size_of(value, axis)
+    if length is None:
+        raise NotFollowed(f"the length of `{value.name}` is symbolic")
+    return length
