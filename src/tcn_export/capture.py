@@ -7,41 +7,26 @@ of operators that do nothing; everything that changes numbers is a rewrite of ou
 
 from __future__ import annotations
 
-import ast
 import copy
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import onnx
-import onnx_ir as ir
 import torch
 from onnx_ir.passes import common
-from onnxscript import rewriter
-from onnxscript.optimizer import fold_constants
-from onnxscript.rewriter.rules import common as rules
 from torch import nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from tcn_export.canonical import canonicalize, name_nodes
 from tcn_export.errors import UnsupportedModelError
-from tcn_export.graph import BATCH, LENGTH, MODULE_KEY, Graph
+from tcn_export.graph import BATCH, LENGTH, Graph
 from tcn_export.quiet import quiet
 from tcn_export.source.base import Source
 
 _EXAMPLE_BATCH = 2  # with 1 the exporter would take the batch for a constant
-_NO_OPERATION = (
-    rules.no_op_cast_rule,
-    rules.no_op_expand_rule,
-    rules.no_op_transpose_rule,
-    rules.collapse_slice_rule,
-    rules.collapse_slice2_rule,
-    rules.cast_cast_rule,
-    rules.reshape_reshape_rule,
-    rules.matmul_add_to_gemm_rule,
-)
 
 
 def capture(source: Source, length: int | None, opset: int) -> Graph:
@@ -90,8 +75,8 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
             f"{source.origin} cannot be expressed in operator set {opset}: PyTorch's exporter "
             f"stayed at {model.opset_imports.get('')}. Choose that with --opset."
         )
-    _canonicalize(model)
-    _name_nodes(model.graph)
+    canonicalize(model)
+    name_nodes(model.graph)
     common.ShapeInferencePass()(model)
     model.producer_name, model.producer_version = "tcn-export", None
     return Graph(model, signature)
@@ -128,72 +113,6 @@ def _own_class(module: nn.Module) -> None:
     shared = type(module)
     members = {k: v for k, v in vars(shared).items() if k not in ("__dict__", "__weakref__")}
     module.__class__ = type(shared.__name__, shared.__bases__, members)
-
-
-def _canonicalize(model: ir.Model) -> None:
-    for _ in range(2):  # folding a constant can turn an operator into one that does nothing
-        fold_constants(model)
-        rewriter.RewritePass(_NO_OPERATION)(model)
-        common.RemoveUnusedNodesPass()(model)
-    for clean in (
-        common.IdentityEliminationPass(),
-        common.RemoveUnusedFunctionsPass(),  # type: ignore[no-untyped-call]
-        common.RemoveUnusedOpsetsPass(),
-        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-        common.RemoveUnusedNodesPass(),
-        common.TopologicalSortPass(),
-    ):
-        clean(model)
-
-
-def _name_nodes(graph: ir.Graph) -> None:
-    """Name nodes and outputs ``module.path/Operator``; drop the exporter's own notes.
-
-    Those hold stack traces with paths of the exporting machine.
-    """
-    taken: set[str] = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
-    taken |= set(graph.initializers)
-    for node in graph:
-        path = _module_path(node)
-        base = f"{path}/{node.op_type}" if path else node.op_type
-        name, n = base, 2
-        while name in taken:
-            name, n = f"{base}_{n}", n + 1
-        taken.add(name)
-        node.name = name
-        node.metadata_props.clear()
-        node.metadata_props[MODULE_KEY] = path
-        node.doc_string = None
-        for i, value in enumerate(node.outputs):
-            value.metadata_props.clear()
-            if not value.is_graph_output():
-                value.name = name if i == 0 else f"{name}:{i}"
-    for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()):
-        value.metadata_props.clear()
-    graph.metadata_props.clear()
-    _name_constants(graph)
-
-
-def _name_constants(graph: ir.Graph) -> None:
-    """Name constants that are no parameters after the input they feed: ``x/Pad.pads``."""
-    taken = set(graph.initializers)
-    for value in [v for v in graph.initializers.values() if (v.name or "").startswith("val_")]:
-        use = next(iter(value.uses()))
-        node, index = use.node, use.idx
-        schema = onnx.defs.get_schema(
-            node.op_type, graph.opset_imports[node.domain], node.domain
-        )
-        base = f"{node.name}.{schema.inputs[min(index, len(schema.inputs) - 1)].name}"
-        name, n = base, 2
-        while name in taken:  # the inputs of Concat all have one name
-            name, n = f"{base}_{n}", n + 1
-        taken.add(name)
-        value.name = name
-
-
-def _module_path(node: ir.Node) -> str:
-    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
-    return str(scopes[-2]) if len(scopes) > 1 else ""
 
 
 def _first_line(error: Exception) -> str:
