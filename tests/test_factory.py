@@ -204,9 +204,16 @@ def test_bundles_with_numbered_classes_are_verified_on_data_with_names(networks)
 
 USAGE = {
     "nothing": ([], "nothing to export: give MODEL.*or --factory"),
-    "both": (
-        ["model.pt", "--factory", "m:f", "--input-shape", "3,24"],
-        "model.pt and --factory m:f were given: weights for a factory cannot be read",
+    "a factory for a whole network": (
+        ["model.onnx", "--factory", "m:f", "--input-shape", "3,24"],
+        "--factory was given for model.onnx: an ONNX model is a whole network and needs none",
+    ),
+    "arguments for a whole network": (
+        ["model.pt2", "--factory-args", "{}"],
+        "--factory-args was given for model.pt2: a torch.export program is a whole network",
+    ),
+    "weights alone": (
+        ["model.safetensors"], "holds weights, but not the network they belong to.*--factory",
     ),
     "no shape": (["--factory", "m:f"], "Give --input-shape CHANNELS,LENGTH"),
     "no name": (["--factory", "m", "--input-shape", "3,24"], "not of the form MODULE:NAME"),
@@ -233,6 +240,11 @@ USAGE = {
     "shape of a checkpoint": (["m.pt", "--input-shape", "3,24"], "--input-shape belongs to"),
     "task of a checkpoint": (["m.pt", "--task", "regression"], "--task belongs to --factory"),
     "arguments of a checkpoint": (["m.pt", "--factory-args", "{}"], "--factory-args belongs"),
+    "layout of a checkpoint": (["m.pt", "--input-layout", "NLC"], "--input-layout belongs to"),
+    "answer of a checkpoint": (["m.pt", "--answer", "logits"], "--answer belongs to --fact"),
+    "another layout": (
+        ["m.onnx", "--input-layout", "LNC"], "'LNC' is not one of NCL, NLC. Did you mean",
+    ),
 }  # fmt: skip
 
 
@@ -253,6 +265,7 @@ def test_options_that_do_not_fit_are_refused(case, tmp_path, monkeypatch):
         ({"input_shape": "3,24"}, "the input shape is '3,24'"),
         ({"input_shape": (3, 24), "task": "ranking"}, "'ranking' is none of classification"),
         ({"input_shape": (3, 24), "factory_args": [1]}, r"arguments are \[1\]; expected key"),
+        ({"input_shape": (3, 24), "input_layout": "LNC"}, "'LNC' is none of NCL, NLC"),
     ],
 )
 def test_options_are_checked_in_the_library_too(options, message):

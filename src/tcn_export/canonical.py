@@ -14,12 +14,13 @@ from onnxscript import rewriter
 from onnxscript.optimizer import fold_constants
 from onnxscript.rewriter.rules import common as rules
 
-from tcn_export.graph import MODULE_KEY
+from tcn_export.graph import MODULE_KEY, Signature
 
 _NO_OPERATION = (
     rules.no_op_cast_rule,
     rules.no_op_expand_rule,
     rules.no_op_transpose_rule,
+    rules.transpose_transpose_rule,
     rules.collapse_slice_rule,
     rules.collapse_slice2_rule,
     rules.cast_cast_rule,
@@ -45,15 +46,41 @@ def canonicalize(model: ir.Model) -> None:
         clean(model)
 
 
-def name_nodes(graph: ir.Graph) -> None:
+def name_interface(graph: ir.Graph, signature: Signature) -> None:
+    """Give inputs and outputs their names, and every output a value of its own.
+
+    A network may answer with one tensor twice, or with its input.
+    """
+    for value, spec in zip(graph.inputs, signature.inputs, strict=True):
+        value.name = spec.name
+    taken: set[ir.Value] = set(graph.inputs)
+    for i, (value, spec) in enumerate(zip(graph.outputs, signature.outputs, strict=True)):
+        own = value
+        if value in taken:
+            node = ir.node("Identity", [value])
+            own = node.outputs[0]
+            own.shape, own.type = value.shape, value.type
+            graph.append(node)
+            graph.outputs[i] = own
+        own.name = spec.name
+        taken.add(own)
+
+
+def name_nodes(graph: ir.Graph, prefix: str = "") -> None:
     """Name nodes and outputs ``module.path/Operator``; drop the exporter's own notes.
 
     Those hold stack traces with paths of the exporting machine.
+
+    Args:
+        graph: Changed in place.
+        prefix: Left out in front of module paths and parameters.
     """
+    for name in [name for name in graph.initializers if prefix and name.startswith(prefix)]:
+        graph.initializers[name].name = name.removeprefix(prefix)
     taken: set[str] = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
     taken |= set(graph.initializers)
     for node in graph:
-        path = _module_path(node)
+        path = f"{_module_path(node)}.".removeprefix(prefix).removesuffix(".")
         base = f"{path}/{node.op_type}" if path else node.op_type
         name, n = base, 2
         while name in taken:

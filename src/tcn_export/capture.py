@@ -20,10 +20,11 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from tcn_export.canonical import canonicalize, name_nodes
+from tcn_export.canonical import canonicalize, name_interface, name_nodes
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import BATCH, LENGTH, Graph
 from tcn_export.quiet import quiet
+from tcn_export.source.adapter import PREFIX, Adapter
 from tcn_export.source.base import Source
 
 _EXAMPLE_BATCH = 2  # with 1 the exporter would take the batch for a constant
@@ -76,7 +77,8 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
             f"stayed at {model.opset_imports.get('')}. Choose that with --opset."
         )
     canonicalize(model)
-    name_nodes(model.graph)
+    name_interface(model.graph, signature)
+    name_nodes(model.graph, PREFIX if isinstance(source.module, Adapter) else "")
     common.ShapeInferencePass()(model)
     model.producer_name, model.producer_version = "tcn-export", None
     return Graph(model, signature)

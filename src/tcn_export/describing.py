@@ -75,7 +75,8 @@ def _origin(source: Source) -> Mapping[str, Any]:
         "sha256": source.sha256,
         "architecture": source.architecture,
         "parameters": source.parameters,
-        **({"arguments": dict(source.config)} if source.kind == "factory" else {}),
+        **({} if source.kind == "checkpoint" else {"arguments": dict(source.config)}),
+        **({"notes": list(source.notes)} if source.notes else {}),
     }
 
 

@@ -83,12 +83,12 @@ def read_export_data(
 
 
 def informed(source: Source, data: ExportData | None) -> Source:
-    """A factory's network with what real windows tell of it; a checkpoint knows it all.
+    """A foreign network with what real windows tell of it; a checkpoint knows it all.
 
     Stress signals around zero would say little about a sensor that rests at 9.81, so they move
     to where the windows lie.
     """
-    if source.kind != "factory" or data is None or data.kind != "real":
+    if source.kind == "checkpoint" or data is None or data.kind != "real":
         return source
     x = data.parity.x.astype(np.float64)
     spread = x.std(axis=(0, 2))

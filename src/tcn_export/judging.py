@@ -127,18 +127,26 @@ def _judge_windows(
     options: ExportOptions,
     progress: Progress,
 ) -> tuple[list[Row], WindowAnswers]:
-    name, output = gate.signature.inputs[0].name, gate.signature.outputs[0].name
+    name = gate.signature.inputs[0].name
+    outputs = tuple(spec.name for spec in gate.signature.outputs)
     windows = data.parity
     with progress.stage(f"Comparing on {data.name}", len(windows)) as advance:
-        comparison = parity_windows.compare(
+        comparisons = parity_windows.compare(
             windows,
-            output,
-            parity_windows.run_batches(runner, name, output, windows.x, advance),
+            outputs,
+            parity_windows.run_batches(runner, name, windows.x, advance),
             oracle.batches(name, windows.x, both=gate.precision == "float32"),
             gate.is_classification,
         )
-    rows = parity_windows.judge_comparison(gate, output, windows, comparison, options.max_drop)
-    return rows, comparison.oracle
+    rows: list[Row] = []
+    for output, comparison in comparisons.items():
+        held, judged = gate, windows
+        if output != outputs[0]:  # the labels are about the answer
+            held, judged = replace(gate, is_classification=False), replace(windows, y=None)
+        rows += parity_windows.judge_comparison(
+            held, output, judged, comparison, options.max_drop
+        )
+    return rows, comparisons[outputs[0]].oracle
 
 
 def _runner(artifact: Artifact) -> Runner:

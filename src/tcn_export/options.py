@@ -13,6 +13,7 @@ from tcn_export.errors import UsageError
 from tcn_export.graph import LONGEST
 from tcn_export.parity.tolerance import MAX_DROP_POINTS
 from tcn_export.quantize.dialects import DIALECTS, METHODS, Method
+from tcn_export.source.base import Layout, Told
 from tcn_export.targets import TARGETS
 from tcn_export.targets.base import Precision
 from tcn_export.targets.tensorrt.settings import TensorRTSettings
@@ -49,10 +50,13 @@ class ExportOptions:
         name: Of the bundle; None takes the model file's stem.
         overwrite: Replace an existing bundle.
         seed: Of the stress set and of noise.
-        factory: ``MODULE:NAME`` of what makes the network, where no MODEL is given.
+        factory: ``MODULE:NAME`` of what makes the network; MODEL then holds its weights.
         factory_args: Keyword arguments of the factory.
         input_shape: Channels and steps of a window; a factory's network does not tell.
-        task: What the outputs of a factory's network mean; None for classification.
+        input_layout: Axes of the signal that a foreign network takes; None finds them out.
+        task: What the outputs of a foreign network mean; None for classification.
+        answer: Which of the outputs of a foreign network is judged as its answer; None takes
+            the first.
         cuda_graph: Have the runner capture its calls as CUDA graphs and replay them.
         trt: How TensorRT builds the engine.
         bundle_only: A device kit is all that is wanted: that no engine ran here is waived.
@@ -76,6 +80,8 @@ class ExportOptions:
     factory: str | None = None
     factory_args: Mapping[str, Any] | None = None
     input_shape: tuple[int, int] | None = None
+    input_layout: Layout | None = None
+    answer: str | None = None
     task: Literal["classification", "regression"] | None = None
     cuda_graph: bool = False
     trt: TensorRTSettings = TensorRTSettings()  # noqa: RUF009 - frozen
@@ -127,11 +133,26 @@ class ExportOptions:
                 f"the length is {self.length!r}; expected 1 to {LONGEST:,} or {DYNAMIC!r}."
             )
         _check_factory(self)
+        _check_foreign(self)
 
     @property
     def operator_set(self) -> int:
         """The ONNX operator set version that is exported."""
         return DEFAULT_OPSETS[self.target] if self.opset is None else self.opset
+
+    @property
+    def told(self) -> Told:
+        """What the options say of a network that does not say it itself."""
+        return Told(
+            factory=self.factory,
+            arguments=self.factory_args,
+            input_shape=self.input_shape,
+            layout=self.input_layout,
+            task=self.task,
+            answer=self.answer,
+            length=self.length if isinstance(self.length, int) else None,
+            is_dynamic=self.length == DYNAMIC,
+        )
 
     def _check_target(self) -> None:
         """Raise `UsageError` where the target cannot do what the other options ask."""
@@ -154,13 +175,8 @@ class ExportOptions:
 
 
 def _check_factory(options: ExportOptions) -> None:
+    """Raise `UsageError` where a factory's name cannot be one, or its signal is not told."""
     if options.factory is None:
-        for name in ("factory_args", "input_shape", "task"):
-            if getattr(options, name) is not None:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} belongs to --factory, which is missing: a "
-                    "checkpoint of tcn-train tells it itself. Leave it out."
-                )
         return
     module, _, name = options.factory.partition(":")
     if module.endswith(".py") or "/" in module:
@@ -178,8 +194,12 @@ def _check_factory(options: ExportOptions) -> None:
             f"which signal does the network of {options.factory} take? Give --input-shape "
             "CHANNELS,LENGTH."
         )
+
+
+def _check_foreign(options: ExportOptions) -> None:
+    """Raise `UsageError` where what is told of a foreign network has a wrong form."""
     shape = options.input_shape
-    if not (
+    if shape is not None and not (
         isinstance(shape, tuple | list)
         and len(shape) == 2
         and all(type(n) is int and 1 <= n <= LONGEST for n in shape)
@@ -195,3 +215,8 @@ def _check_factory(options: ExportOptions) -> None:
         )
     if options.task not in (None, *TASKS):
         raise UsageError(f"the task {options.task!r} is none of {', '.join(TASKS)}.")
+    if options.input_layout not in (None, *get_args(Layout)):
+        raise UsageError(
+            f"the input layout {options.input_layout!r} is none of "
+            f"{', '.join(get_args(Layout))}."
+        )

@@ -17,18 +17,18 @@ from tcn_export.deploying import (
     kit_files,
 )
 from tcn_export.describing import describe
-from tcn_export.errors import UsageError
 from tcn_export.export_data import ExportData, informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
 from tcn_export.halving import halve
 from tcn_export.judging import Stages, judge
-from tcn_export.options import DYNAMIC, ExportOptions
+from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
 from tcn_export.progress import Progress, Silent
 from tcn_export.quantizing import quantize_graph
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
+from tcn_export.source.reading import kind_of, read_source
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
 
@@ -62,7 +62,8 @@ def export(
     """Export a model, judge it, and write the bundle.
 
     Args:
-        model: A checkpoint of tcn-train; None where ``options.factory`` makes the network.
+        model: A checkpoint of tcn-train, a state dict for ``options.factory``, an .onnx or
+            .pt2 file; None where the factory makes the network, weights and all.
         options: What to make of it.
         progress: Told of every stage; None tells nobody.
 
@@ -73,6 +74,7 @@ def export(
         ExportError: What its subclasses say; nothing was written then.
     """
     progress = progress or Silent()
+    model = Path(model) if model is not None else None
     name = _name(model, options)
     extras.require("export", "Exporting")
     load_target(options.target).check_available()  # told before any work is spent
@@ -81,7 +83,7 @@ def export(
     check_writable(options.out)
 
     with progress.stage(f"Reading {model or options.factory}"):
-        source = _read_source(model, options)
+        source = read_source(model, options.told)
         length = _length(source, options)
         data = read_export_data(source, source.signature.with_length(length), options)
         source = informed(source, data)
@@ -112,43 +114,15 @@ def export(
         return ExportResult(write_bundle(path, manifest, files, options.overwrite), report)
 
 
-def _name(model: Path | str | None, options: ExportOptions) -> str:
+def _name(model: Path | None, options: ExportOptions) -> str:
     """Name of the bundle: the user's, the model file's or the factory's."""
-    if model is not None and options.factory is not None:
-        raise UsageError(
-            f"{model} and --factory {options.factory} were given: weights for a factory "
-            "cannot be read from a file yet. Leave MODEL out, and let the factory load them."
-        )
-    if model is None and options.factory is None:
-        raise UsageError(
-            "nothing to export: give MODEL, a checkpoint of tcn-train, or --factory "
-            "MODULE:NAME with --input-shape CHANNELS,LENGTH."
-        )
+    kind_of(model, options.told)  # before any work: does it go together?
     if options.name is not None:
         return options.name
     if model is not None:
-        return Path(model).stem
+        return model.stem
     assert options.factory is not None
     return options.factory.partition(":")[2]
-
-
-def _read_source(model: Path | str | None, options: ExportOptions) -> Source:
-    if model is not None:
-        from tcn_export.source.checkpoint import load_source
-
-        return load_source(Path(model))
-    from tcn_export.source.foreign import load_factory
-
-    assert options.factory is not None
-    assert options.input_shape is not None
-    return load_factory(
-        options.factory,
-        options.input_shape,
-        options.task or "classification",
-        options.factory_args,
-        options.length if isinstance(options.length, int) else None,
-        is_dynamic=options.length == DYNAMIC,
-    )
 
 
 def _length(source: Source, options: ExportOptions) -> int | None:

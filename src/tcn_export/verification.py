@@ -73,8 +73,9 @@ def _judge_data(
     check_fit(windows, manifest.signature, manifest.task, manifest.classes, str(path))
     name, output = gate.signature.inputs[0].name, gate.signature.outputs[0].name
     with progress.stage(f"Comparing on {path.name}", len(windows)) as advance:
-        batches = parity_windows.run_batches(runner, name, output, windows.x, advance)
-        actual = parity_windows.answer(windows, batches, gate.is_classification)
+        batches = parity_windows.run_batches(runner, name, windows.x, advance)
+        answers = (outputs[output] for outputs in batches)
+        actual = parity_windows.answer(windows, answers, gate.is_classification)
     rows = [gate.form(parity_windows.FEED, output, actual.fault)]
     judged_on = manifest.parity.get("data") or {}
     same = judged_on.get("sha256") == windows.digest()

@@ -56,8 +56,8 @@ def verdict(kind, outputs, actual):
     truth = reference.float64["logits"]
     labels = truth.argmax(1) if kind.endswith("labels") else None
     windows = Windows(feed.inputs["signal"], labels)
-    compared = compare(windows, "logits", [actual], [reference], is_classification=True)
-    rows = judge_comparison(gate, "logits", windows, compared, MAX_DROP)
+    compared = compare(windows, ("logits",), [{"logits": actual}], [reference], True)
+    rows = judge_comparison(gate, "logits", windows, compared["logits"], MAX_DROP)
     if kind in (
         "float32",
         "float16",
@@ -130,8 +130,8 @@ def test_no_limit_is_infinite_where_eager_float32_overflows(outputs, where):
         assert gate.judge(feed, {"logits": single}, overflowed)[0].status == "fail"
     else:
         windows = Windows(feed.inputs["signal"])
-        compared = compare(windows, "logits", [wrong], [overflowed], is_classification=True)
-        rows = judge_comparison(gate, "logits", windows, compared, MAX_DROP)
+        compared = compare(windows, ("logits",), [{"logits": wrong}], [overflowed], True)
+        rows = judge_comparison(gate, "logits", windows, compared["logits"], MAX_DROP)
     assert [r.status for r in rows if r.metric == "max_abs_error"] == ["fail"]
     assert "overflows" in rows[1].note
 

@@ -3,54 +3,14 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from networks import MEAN, STEPS, answering
 from tcn_export.errors import FactoryError
 from tcn_export.source.foreign import load_factory
-
-HEAD = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F\n"
-NETWORK = """
-class Net(nn.Module):
-    def __init__(self, outputs=4):
-        super().__init__()
-        self.conv = nn.Conv1d(3, 8, 3, padding=2)
-        self.head = nn.Linear(8, outputs)
-    def features(self, x):
-        return torch.relu(self.conv(x)[:, :, :-2])
-    def forward(self, x):
-        return self.head(self.features(x).mean(-1))
-"""
-STEPS = 12
-
-
-@pytest.fixture
-def write(tmp_path, monkeypatch):
-    """Write a module of the user's into the current folder; it is forgotten afterwards."""
-    monkeypatch.chdir(tmp_path)
-    before = set(sys.modules)
-
-    def written(code: str, name: str = "mine") -> Path:
-        path = tmp_path / f"{name}.py"
-        path.write_text(f"{HEAD}{NETWORK}{code}")
-        return path
-
-    yield written
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-def answering(expression: str) -> str:
-    """A factory `make` whose network answers with an expression of ``x`` and ``self``."""
-    return (
-        "\nclass Odd(Net):\n    def forward(self, x):\n"
-        f"        return {expression}\nmake = Odd\n"
-    )
-
 
 EVERY_STEP = answering("self.head(self.features(x).transpose(1, 2)).transpose(1, 2)")
 FLATTENED = """
@@ -193,7 +153,6 @@ def test_surplus_arguments_are_refused(write):
         load_factory("mine:make", (3, STEPS), arguments={"width": 3})
 
 
-MEAN = "self.head(self.features(x).mean(-1))"
 WEIGHTS = {
     "double": ("make = lambda: Net().double()", "`conv.weight` of .* is torch.float64"),
     "half": ("make = lambda: Net().half()", "is torch.float16; expected torch.float32"),
@@ -205,9 +164,15 @@ WEIGHTS = {
     ),
 }
 ANSWERS = {
-    "tuple": (f"{MEAN}, x", "answers with a tuple; so far only networks with one output"),
-    "dict": (f"dict(logits={MEAN})", "answers with a dict"),
-    "number": (f"{MEAN}.sum().item()", "answers with a float"),
+    "number": (f"{MEAN}.sum().item()", "answers with a float; expected a tensor, or a dict"),
+    "number among tensors": (f"({MEAN}, [x, 'x'])", "answers with a str in its `1.1`; expect"),
+    "nothing": ("None", "answers with nothing; expected a tensor"),
+    "another dtype inside": (
+        f"dict(top={MEAN}.argmax(1), logits={MEAN})", "in its `top` answers .* torch.int64",
+    ),
+    "another number each time": (
+        f"({MEAN},) * (1 + (x.shape[2] > 12))", "answers with 1 and 2 tensors at 12 and 25",
+    ),
     "class indices": (f"{MEAN}.argmax(1)", "answers torch.float32 with torch.int64"),
     "one dimension": (f"{MEAN}[:, 0]", r"with the shape \(1,\); expected \(batch, outputs\)"),
     "four dimensions": ("self.features(x)[None]", r"with the shape \(1, 1, 8, 12\)"),

@@ -109,15 +109,21 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 @click.option(
     "--factory",
     metavar="MODULE:NAME",
-    help="Makes a network of your own, with its weights, where no MODEL is given.",
+    help="Makes a network of your own. MODEL holds its weights, or is left out.",
 )
 @click.option("--factory-args", type=Arguments(), help="Keyword arguments of the factory.")
-@click.option("--input-shape", type=Shape(), help="Of a factory's network: one window.")
+@click.option("--input-shape", type=Shape(), help="Of a network of your own: one window.")
+@click.option(
+    "--input-layout",
+    type=Choice(["NCL", "NLC"], {"ncl": "NCL", "nlc": "NLC"}),
+    help="Its axes: N windows, C channels, L steps.  [default: found out]",
+)
 @click.option(
     "--task",
     type=Choice(["classification", "regression"]),
-    help="What the outputs of a factory's network mean.  [default: classification]",
+    help="What the outputs of a network of your own mean.  [default: classification]",
 )
+@click.option("--answer", help="Which of several outputs that is.  [default: the first]")
 @click.option(
     "--length",
     type=Length(),
@@ -171,8 +177,9 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 def main(screen: Screen, model: Path | None, **options: Any) -> int:
     """Export MODEL and prove that it computes the same.
 
-    MODEL is a checkpoint of tcn-train. A network of your own needs none: its --factory makes
-    it, and --input-shape tells what it takes.
+    MODEL is a checkpoint of tcn-train, an ONNX model (.onnx), a torch.export program (.pt2),
+    or a state dict (.pt, .pth, .safetensors) for the network that a --factory of yours makes.
+    A factory alone brings its own weights. --input-shape tells what such a network takes.
     """
     from tcn_export.options import ExportOptions
     from tcn_export.pipeline import export

@@ -77,9 +77,8 @@ class Oracle:
         arguments = [torch.from_numpy(feeds[name]).to(dtype) for name in self._inputs]
         with torch.inference_mode():
             outputs = module(*arguments)
-        return {
-            name: value.numpy() for name, value in zip(self._outputs, (outputs,), strict=True)
-        }
+        values = outputs if isinstance(outputs, tuple) else (outputs,)
+        return {name: value.numpy() for name, value in zip(self._outputs, values, strict=True)}
 
 
 def _neighbour(module: nn.Module, seed: int) -> nn.Module:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,46 +41,39 @@ class Comparison:
 
 
 def run_batches(
-    runner: Runner, name: str, output: str, x: NDArray[np.float32], advance: Advance
-) -> Iterator[NDArray[Any]]:
-    """The artifact's answer on many windows, batch by batch."""
+    runner: Runner, name: str, x: NDArray[np.float32], advance: Advance
+) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The artifact's outputs on many windows, batch by batch."""
     for batch in batches(x):
-        yield runner.run({name: batch})[output]
+        yield runner.run({name: batch})
         advance(len(batch))
 
 
 def compare(
     windows: Windows,
-    output: str,
-    actual: Iterable[NDArray[Any]],
+    outputs: tuple[str, ...],
+    actual: Iterable[Mapping[str, NDArray[Any]]],
     oracle: Iterable[Reference],
     is_classification: bool,
-) -> Comparison:
-    """Run through both sides together, keeping sums and answers only."""
-    ours, truth = _Answers(windows, is_classification), _Answers(windows, is_classification)
-    signal = noise = error = eager = largest = 0.0
-    values = 0
-    for outputs, reference in zip(actual, oracle, strict=True):
-        double = reference.float64[output]
-        truth.add(double)
-        ours.add(outputs, double.shape)
-        if ours.fault is not None:
+) -> dict[str, Comparison]:
+    """Run through both sides together, keeping sums and answers only.
+
+    Args:
+        windows: What both were asked.
+        outputs: Their names. The first is the answer; the labels say nothing of the others.
+        actual: The artifact's outputs, batch by batch.
+        oracle: The oracle's.
+        is_classification: Whether the answer's top class means something.
+    """
+    plain = replace(windows, y=None)
+    tallies = {name: _Tally(plain, False) for name in outputs}
+    tallies[outputs[0]] = _Tally(windows, is_classification)
+    for values, reference in zip(actual, oracle, strict=True):
+        for name, tally in tallies.items():
+            tally.add(values[name], reference.float64[name], reference.float32.get(name))
+        if any(tally.ours.fault is not None for tally in tallies.values()):
             break
-        signal, values = signal + metrics.energy(double), values + double.size
-        noise += metrics.energy(outputs.astype(np.float64) - double)
-        error = max(error, metrics.max_abs_error(outputs, double))
-        largest = max(largest, metrics.largest(double))
-        if reference.float32:
-            eager = max(eager, metrics.max_abs_error(reference.float32[output], double))
-    return Comparison(
-        ours.result(),
-        truth.result(),
-        metrics.decibels(signal, noise),
-        error,
-        eager,
-        largest,
-        math.sqrt(signal / max(values, 1)),
-    )
+    return {name: tally.result() for name, tally in tallies.items()}
 
 
 def answer(
@@ -194,6 +187,44 @@ def _agreement(one: WindowAnswers, other: WindowAnswers) -> float | None:
     if one.answers is None or other.answers is None:
         return None
     return float(np.mean(one.answers == other.answers))
+
+
+class _Tally:
+    """Sums over the batches of one output, of the artifact beside the oracle."""
+
+    def __init__(self, windows: Windows, is_classification: bool) -> None:
+        self.ours = _Answers(windows, is_classification)
+        self._truth = _Answers(windows, is_classification)
+        self._signal = self._noise = self._error = self._eager = self._largest = 0.0
+        self._values = 0
+
+    def add(
+        self, output: NDArray[Any], double: NDArray[Any], single: NDArray[Any] | None
+    ) -> None:
+        """Take the outputs of the next windows."""
+        self._truth.add(double)
+        self.ours.add(output, double.shape)
+        if self.ours.fault is not None:
+            return
+        self._signal += metrics.energy(double)
+        self._values += double.size
+        self._noise += metrics.energy(output.astype(np.float64) - double)
+        self._error = max(self._error, metrics.max_abs_error(output, double))
+        self._largest = max(self._largest, metrics.largest(double))
+        if single is not None:
+            self._eager = max(self._eager, metrics.max_abs_error(single, double))
+
+    def result(self) -> Comparison:
+        """What was seen so far."""
+        return Comparison(
+            self.ours.result(),
+            self._truth.result(),
+            metrics.decibels(self._signal, self._noise),
+            self._error,
+            self._eager,
+            self._largest,
+            math.sqrt(self._signal / max(self._values, 1)),
+        )
 
 
 class _Answers:

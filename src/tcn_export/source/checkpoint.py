@@ -23,7 +23,12 @@ from tcn_export.files import write_bytes
 from tcn_export.graph import BATCH, LENGTH, LONGEST, Signature, TensorSpec
 from tcn_export.models import build
 from tcn_export.source.base import INPUT, OUTPUTS, Source, Task
-from tcn_export.source.safe_load import load_weights_only
+from tcn_export.source.safe_load import (
+    find_state_dict,
+    is_dense,
+    load_weights_only,
+    read_file,
+)
 
 FORMAT = "tcn-export-checkpoint"
 # Schema history. 1: 2026-11-23, first.
@@ -78,10 +83,7 @@ def load_source(path: Path) -> Source:
         CheckpointError: The file is not such a checkpoint, is damaged, or holds values that
             cannot be used. Nothing in it was executed.
     """
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}.") from error
+    raw = read_file(path)
     content = load_weights_only(path, raw)
     checkpoint = _parse(path, content)
     module = _rebuild(path, checkpoint)
@@ -107,12 +109,13 @@ def load_source(path: Path) -> Source:
 
 def _parse(path: Path, content: dict[Any, Any]) -> Checkpoint:
     if content.get("format") != FORMAT:
-        if content and all(isinstance(v, Tensor) for v in content.values()):
+        state = find_state_dict(content)
+        if state is not None and "format" not in content:
             raise CheckpointError(
-                f"{path} is a bare state dict of {len(content)} tensors: it does not say "
-                "which network they belong to. Expected a checkpoint written by tcn-train; "
-                "let a factory of your own load them, and export that with --factory "
-                "MODULE:NAME."
+                f"{path} is a bare state dict of {len(state)} tensors: it does not say "
+                "which network they belong to. Say it with --factory MODULE:NAME, a function "
+                "of yours that makes the network, and --input-shape CHANNELS,LENGTH; or give "
+                "a checkpoint written by tcn-train."
             )
         raise CheckpointError(
             f"{path} is not a checkpoint of tcn-export: its `format` is "
@@ -238,13 +241,7 @@ def _check_state(path: Path, module: nn.Module, checkpoint: Checkpoint) -> None:
         )
     for name, want in expected.items():
         value = found[name]
-        # A stride of 0 would make many weights of one: a small file that fills the memory.
-        if (
-            not isinstance(value, Tensor)
-            or value.layout != torch.strided
-            or value.is_meta
-            or not value.is_contiguous()
-        ):
+        if not isinstance(value, Tensor) or not is_dense(value):
             raise CheckpointError(f"`{name}` in {path} is not a dense, contiguous tensor.")
         if value.shape != want.shape or value.dtype != want.dtype:
             raise CheckpointError(

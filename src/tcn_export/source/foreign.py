@@ -1,24 +1,30 @@
-"""A network that tcn-train did not make: the user's own factory builds it, weights and all.
+"""A network that tcn-train did not make: the user's own factory builds it.
 
-Nothing is known of such a network but what running it shows. It is run on seeded noise at
-several batches and lengths; which axes of its answer follow the batch and the length is read
-off the shapes.
+Its weights come from a file of their own, or from the factory. Nothing is known of such a
+network but what running it shows: see `interface`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from tcn_export.errors import FactoryError
-from tcn_export.graph import BATCH, LENGTH, Dimension, Signature, TensorSpec
-from tcn_export.source.base import INPUT, OUTPUTS, Source, Task
+from tcn_export.source.base import Layout, Source, Task, Told
+from tcn_export.source.interface import Interface, find_interface
 from tcn_export.source.probe import Probe, check_weights
 from tcn_export.source.user_code import make_module
+from tcn_export.source.weights import load_weights
+
+_IN_DOUBLE = (
+    "The float64 copy is what the artifact is compared with: make constants with "
+    "`x.new_tensor(...)` or `register_buffer`. "
+)
 
 
 def load_factory(
@@ -28,6 +34,9 @@ def load_factory(
     arguments: Mapping[str, Any] | None = None,
     length: int | None = None,
     is_dynamic: bool = False,
+    weights: Path | None = None,
+    layout: Layout | None = None,
+    answer: str | None = None,
 ) -> Source:
     """Let a user's factory make a network, and find out what goes in and what comes out.
 
@@ -38,81 +47,56 @@ def load_factory(
         arguments: Keyword arguments for the factory.
         length: Steps of the window that is exported, where they differ from ``input_shape``.
         is_dynamic: The length will be left symbolic, so the network has to run at any.
+        weights: A file with its state dict; None takes the weights that the factory gave it.
+        layout: Axes of the signal that it takes; None finds them out.
+        answer: Which of several outputs is the answer; None takes the first.
 
     Returns:
         A source that says nothing of the data: see `export_data.informed`.
 
     Raises:
         FactoryError: The factory or the network fails, or gives what cannot be exported.
+        CheckpointError: The weights cannot be read, or are not those of the network.
     """
-    module = make_module(factory, arguments or {}).eval()
-    check_weights(factory, module)
+    module = make_module(factory, arguments or {})
+    digest = load_weights(weights, module, factory) if weights is not None else ""
+    module.eval()
+    check_weights(factory, module, FactoryError)
+    told = Told(
+        input_shape=input_shape, layout=layout, task=task, answer=answer, length=length,
+        is_dynamic=is_dynamic,
+    )  # fmt: skip
     probe = Probe(factory, module, input_shape[0])
-    steps = length or input_shape[1]
-    shape = probe.shape_at(input_shape[1])
-    if steps != input_shape[1]:
-        longer = shape
-        shape = probe.shape_at(steps, "--length asks for it. ")
-        others = {input_shape[1]: longer}
-    elif is_dynamic:
-        lengths = (2 * steps + 1, max(steps // 2, 2))
-        others = {n: probe.shape_at(n, "--length dynamic asks for any. ") for n in lengths}
-    else:
-        others = probe.first_that_runs(2 * steps + 1, 2 * steps, max(steps // 2, 2))
-    probe.check_habits(steps)
-    output = _output(factory, task, {steps: shape, **others}, steps, is_dynamic)
-    window = (BATCH, input_shape[0], LENGTH if others else steps)
-    names = tuple(map(str, range(shape[0]))) if task == "classification" else ()
+    found = find_interface(probe, told)
+    probe = Probe(factory, found.module, input_shape[0])
+    probe.check_repeats(found.length)
+    probe.check_double(found.length, _IN_DOUBLE)
     return Source(
-        name=factory.partition(":")[2],
-        path=None,
-        kind="factory",
-        sha256=_digest(module),
-        module=module.requires_grad_(False),
-        signature=Signature((TensorSpec(INPUT, "float32", window, 2),), (output,)),
-        length=steps,
-        task=task,
-        classes=names,
-        sample_rate_hz=None,
-        center=np.zeros(input_shape[0]),
-        spread=np.ones(input_shape[0]),
+        name=weights.stem if weights is not None else factory.partition(":")[2],
+        path=weights,
+        kind="factory" if weights is None else "weights",
+        sha256=digest or _digest(module),
+        **described(found, input_shape[0], task),
         architecture=factory,
         config=dict(arguments or {}),
         training={},
     )
 
 
-def _output(
-    factory: str,
-    task: Task,
-    shapes: Mapping[int, tuple[int, ...]],
-    steps: int,
-    is_dynamic: bool,
-) -> TensorSpec:
-    """Tell outputs from steps by the shapes of the answers at several lengths."""
-    if len({len(shape) for shape in shapes.values()}) > 1:
-        raise FactoryError(
-            f"`{factory}` answers with {' and '.join(map(str, shapes.values()))} at "
-            f"{' and '.join(map(str, shapes))} steps; expected one kind of answer."
-        )
-    here = shapes[steps]
-    follows = [all(shape[i] == n for n, shape in shapes.items()) for i in range(len(here))]
-    if follows[0] and len(here) == 2 and len(shapes) > 1 and not follows[1]:
-        raise FactoryError(
-            f"`{factory}` answers with (batch, steps, outputs); expected (batch, outputs, "
-            "steps). End it with `.transpose(1, 2)`."
-        )
-    per_step = len(here) == 2 and follows[1]
-    fixed = here[:1] if per_step else here
-    if is_dynamic and any(shape[: len(fixed)] != fixed for shape in shapes.values()):
-        raise FactoryError(
-            f"`{factory}` answers with {', '.join(map(str, shapes.values()))} at "
-            f"{', '.join(map(str, shapes))} steps. With --length dynamic an answer has as "
-            "many steps as the signal, or the same size always. Give a number as --length."
-        )
-    symbol: Dimension = LENGTH if len(shapes) > 1 else steps
-    dimensions: tuple[Dimension, ...] = (BATCH, *fixed, *((symbol,) if per_step else ()))
-    return TensorSpec(OUTPUTS[task], "float32", dimensions, 2 if per_step else None)
+def described(found: Interface, channels: int, task: Task) -> dict[str, Any]:
+    """The fields of a source that says nothing of its data."""
+    scores = found.signature.outputs[0].shape[1]
+    return {
+        "module": found.module.requires_grad_(False),
+        "signature": found.signature,
+        "length": found.length,
+        "task": task,
+        "classes": tuple(map(str, range(int(scores)))) if task == "classification" else (),
+        "sample_rate_hz": None,
+        "center": np.zeros(channels),
+        "spread": np.ones(channels),
+        "notes": found.notes,
+    }
 
 
 def _digest(module: nn.Module) -> str:

@@ -1,8 +1,9 @@
-"""A network that nobody described is run on seeded noise: what it answers, and how steadily."""
+"""A network that nobody described is run on seeded noise: what it answers, how steadily."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,127 +11,181 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tcn_export.errors import FactoryError
+from tcn_export.errors import ExportError, FactoryError
+from tcn_export.source.adapter import leaves
 from tcn_export.source.user_code import border
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of every output, without its batch."""
 
 _SEED = 0
 _LARGER_BATCH = 3
 _BATCH = 2
+_APART = 1e-4
+"""How much of an answer may hang on the other windows of a batch: float32 rounds otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Runs a user's network on seeded noise and refuses answers that cannot be exported."""
+    """Runs a network on seeded noise and refuses answers that cannot be exported.
 
-    factory: str
+    Attributes:
+        who: What messages call the network: its factory, or its file.
+        module: The network.
+        channels: Of the signal.
+        is_nlc: The network takes (batch, steps, channels).
+        error: What is raised where it cannot be exported.
+        advice: What to do where it cannot be run, if that is always the same.
+    """
+
+    who: str
     module: nn.Module
     channels: int
+    is_nlc: bool = False
+    error: type[ExportError] = FactoryError
+    advice: str = "Mend it there, or give another --input-shape."
 
     def noise(self, batch: int, steps: int) -> Tensor:
         """Seeded windows, the same every time."""
         generator = torch.Generator().manual_seed(_SEED)
-        return torch.randn(batch, self.channels, steps, generator=generator)
+        x = torch.randn(batch, self.channels, steps, generator=generator)
+        return x.transpose(1, 2).contiguous() if self.is_nlc else x
 
-    def answer(self, module: nn.Module, x: Tensor, advice: str = "") -> Tensor:
-        """What the network makes of ``x``: one finite tensor with the batch in front."""
+    def answers(self, module: nn.Module, x: Tensor, advice: str = "") -> dict[str, Tensor]:
+        """What the network makes of ``x``: finite tensors by path, the batch in front."""
         shape, before = tuple(x.shape), x.clone()
-        doing = f"running `{self.factory}` on {x.dtype} of the shape {shape}"
+        doing = f"running `{self.who}` on {x.dtype} of the shape {shape}"
         # Not inference_mode: weight_norm keeps what it computed last, and is copied later.
-        advice = f"{advice}Mend it there, or give another --input-shape."
-        with border(doing, advice), torch.no_grad():
+        with border(doing, f"{advice}{self.advice}", self.error), torch.no_grad():
             y = module(x)
-        if not isinstance(y, Tensor):
-            raise FactoryError(
-                f"`{self.factory}` answers with a {type(y).__name__}; so far only networks "
-                "with one output can be exported. Let the factory wrap it in a module that "
-                "returns one tensor."
+        answers: dict[str, Tensor] = {}
+        for path, value in leaves(y):
+            if not isinstance(value, Tensor):
+                where = f" in its `{path}`" if path else ""
+                raise self.error(
+                    f"`{self.who}` answers with a {type(value).__name__}{where}; expected a "
+                    "tensor, or a dictionary or tuple of tensors. Let the factory wrap it in "
+                    "a module that returns that."
+                )
+            self._check(path, value, x)
+            answers[path] = value
+        if not answers:
+            raise self.error(f"`{self.who}` answers with nothing; expected a tensor.")
+        if not torch.equal(x, before):
+            raise self.error(
+                f"`{self.who}` changes its input while it runs. Write `x = x - mean` "
+                "instead of `x -= mean`."
             )
-        found = tuple(y.shape)
+        return answers
+
+    def _check(self, path: str, y: Tensor, x: Tensor) -> None:
+        """Raise the error unless an answer has a form that can be exported."""
+        who = f"`{self.who}`{f' in its `{path}`' if path else ''}"
+        shape, found = tuple(x.shape), tuple(y.shape)
         if y.dtype != x.dtype:
-            raise FactoryError(
-                f"`{self.factory}` answers {x.dtype} with {y.dtype}; expected the same. "
+            raise self.error(
+                f"{who} answers {x.dtype} with {y.dtype}; expected the same. "
                 "Return the scores themselves, without argmax or casts."
             )
         if len(found) not in (2, 3) or found[0] != shape[0]:
-            raise FactoryError(
-                f"`{self.factory}` answers a signal of the shape {shape} with the shape "
-                f"{found}; expected (batch, outputs) or (batch, outputs, steps), and a batch "
-                f"of {shape[0]}. Mind `squeeze()` without an axis and `view` without a batch."
+            raise self.error(
+                f"{who} answers a signal of the shape {shape} with the shape {found}; "
+                "expected (batch, outputs) or (batch, outputs, steps), and a batch of "
+                f"{shape[0]}. Mind `squeeze()` without an axis and `view` without a batch."
             )
         bad = int((~torch.isfinite(y)).sum())
         if bad or not y.numel():
-            raise FactoryError(
-                f"{bad} of {y.numel()} values that `{self.factory}` answers to noise of the "
+            raise self.error(
+                f"{bad} of {y.numel()} values that {who} answers to noise of the "
                 f"shape {shape} are NaN or infinite; expected finite numbers. Look for a "
                 "division by zero or a logarithm, or give another --input-shape."
             )
-        if not torch.equal(x, before):
-            raise FactoryError(
-                f"`{self.factory}` changes its input while it runs. Write `x = x - mean` "
-                "instead of `x -= mean`."
-            )
-        return y
 
-    def shape_at(self, steps: int, advice: str = "") -> tuple[int, ...]:
-        """The shape of an answer, without its batch, which must follow the input's."""
+    def shapes_at(self, steps: int, advice: str = "") -> Shapes:
+        """The shapes of the answers, without their batch, which must follow the input's."""
         one, two, three = (
-            tuple(self.answer(self.module, self.noise(batch, steps), advice).shape[1:])
+            tuple(
+                tuple(y.shape[1:])
+                for y in self.answers(self.module, self.noise(batch, steps), advice).values()
+            )
             for batch in (1, _BATCH, _LARGER_BATCH)
         )
         if not one == two == three:
-            raise FactoryError(
-                f"the shape of what `{self.factory}` answers depends on the batch: {one}, "
-                f"{two} and {three} for one, {_BATCH} and {_LARGER_BATCH} windows."
+            raise self.error(
+                f"the shape of what `{self.who}` answers depends on the batch: "
+                f"{_told(one)}, {_told(two)} and {_told(three)} for one, {_BATCH} and "
+                f"{_LARGER_BATCH} windows."
             )
         return two
 
-    def first_that_runs(self, *lengths: int) -> dict[int, tuple[int, ...]]:
-        """Length and shape at the first of ``lengths`` where the network runs, if at any."""
+    def first_that_runs(self, *lengths: int) -> dict[int, Shapes]:
+        """Length and shapes at the first of ``lengths`` where the network runs, if at any."""
         for steps in lengths:
-            with suppress(FactoryError):  # a network may well be made for one length
-                return {steps: self.shape_at(steps)}
+            with suppress(self.error):  # a network may well be made for one length
+                return {steps: self.shapes_at(steps)}
         return {}
 
-    def check_habits(self, steps: int) -> None:
-        """Refuse what makes no oracle: other answers each time, or none in float64."""
+    def check_repeats(self, steps: int) -> None:
+        """Raise the error where the same signal is answered differently each time."""
         x = self.noise(_BATCH, steps)
-        if not torch.equal(self.answer(self.module, x), self.answer(self.module, x)):
-            raise FactoryError(
-                f"`{self.factory}` answers the same signal differently each time, in eval "
+        once, again = (self.answers(self.module, x) for _ in range(2))
+        if not _are_equal(tuple(once.values()), tuple(again.values())):
+            raise self.error(
+                f"`{self.who}` answers the same signal differently each time, in eval "
                 "mode. Look for `F.dropout` without `training=self.training`, for random "
                 "numbers, and for states that it keeps between calls."
             )
-        advice = (
-            "The float64 copy is what the artifact is compared with: make constants with "
-            "`x.new_tensor(...)` or `register_buffer`. "
-        )
-        with border(f"copying `{self.factory}`"):
+
+    def check_double(self, steps: int, advice: str = "") -> None:
+        """Raise the error where a copy in float64 does not run."""
+        with border(f"copying `{self.who}`", error=self.error):
             double = copy.deepcopy(self.module).double()
-        self.answer(double, x.double(), advice)
+        self.answers(double, self.noise(_BATCH, steps).double(), advice)
+
+    def check_apart(self, steps: int, advice: str) -> None:
+        """Raise the error where a window is answered otherwise among others than alone."""
+        x = self.noise(_LARGER_BATCH, steps)
+        together = self.answers(self.module, x, advice)
+        alone = [self.answers(self.module, window[None]) for window in x]
+        for path, y in together.items():
+            apart = torch.cat([one[path] for one in alone])
+            if y.shape != apart.shape or (y - apart).abs().max() > _APART * apart.abs().max():
+                raise self.error(
+                    f"`{self.who}` answers a window otherwise when there are others beside "
+                    f"it. {advice}"
+                )
 
 
-def check_weights(factory: str, module: nn.Module) -> None:
-    """Raise `FactoryError` unless all weights are finite float32 on the processor."""
+def check_weights(who: str, module: nn.Module, error: type[ExportError]) -> None:
+    """Raise ``error`` unless all weights are finite float32 on the processor."""
     for name, value in (*module.named_parameters(), *module.named_buffers()):
         if is_lazy(value):
-            raise FactoryError(
-                f"`{name}` of `{factory}` has no size yet. Run the network once inside the "
+            raise error(
+                f"`{name}` of `{who}` has no size yet. Run the network once inside the "
                 "factory, before its weights are loaded."
             )
         if value.device.type != "cpu":
-            raise FactoryError(
-                f"`{name}` of `{factory}` is on {value.device}; the eager model is run on the "
+            raise error(
+                f"`{name}` of `{who}` is on {value.device}; the eager model is run on the "
                 "processor. Return `model.cpu()`, with its weights loaded."
             )
         is_number = value.is_floating_point() or value.is_complex()
         if is_number and value.dtype != torch.float32:
-            raise FactoryError(
-                f"`{name}` of `{factory}` is {value.dtype}; expected torch.float32. Return "
+            raise error(
+                f"`{name}` of `{who}` is {value.dtype}; expected torch.float32. Return "
                 "`model.float()`; --precision chooses the artifact's arithmetic."
             )
         bad = int((~torch.isfinite(value)).sum())
         if bad:
-            raise FactoryError(
-                f"{bad} of {value.numel()} values of `{name}` of `{factory}` are NaN or "
+            raise error(
+                f"{bad} of {value.numel()} values of `{name}` of `{who}` are NaN or "
                 "infinite. Load weights of a training that did not diverge."
             )
+
+
+def _told(shapes: Shapes) -> str:
+    return " and ".join(map(str, shapes))
+
+
+def _are_equal(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    return len(some) == len(others) and all(map(torch.equal, some, others))

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tcn_export.errors import FactoryError
+from tcn_export.errors import ExportError, FactoryError
 
 FACTORY_SEED = 0
 """Seeds what a factory leaves to chance, so that two exports hold the same weights."""
@@ -62,24 +62,27 @@ def make_module(factory: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 @contextlib.contextmanager
-def border(doing: str, advice: str = "") -> Iterator[None]:
-    """Turn whatever the user's code raises into a `FactoryError`; its prints go to stderr.
+def border(
+    doing: str, advice: str = "", error: type[ExportError] = FactoryError
+) -> Iterator[None]:
+    """Turn whatever the user's code raises into one of ours; its prints go to stderr.
 
     Args:
         doing: What was asked of it, as the subject of the error.
         advice: What to do, where more can be said than to mend it.
+        error: What is raised instead.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
-    except (Exception, SystemExit) as error:  # it is not our code
-        reason = " ".join(str(error).split())
+    except (Exception, SystemExit) as raised:  # it is not our code
+        reason = " ".join(str(raised).split())
         if len(reason) > _LONGEST_REASON:
             reason = f"{reason[:_LONGEST_REASON]} ..."
-        raise FactoryError(
-            f"{doing} raised {type(error).__name__}{f': {reason}' if reason else ''}"
-            f"{_place(error)}. {advice or 'Mend it there.'}"
-        ) from error
+        raise error(
+            f"{doing} raised {type(raised).__name__}{f': {reason}' if reason else ''}"
+            f"{_place(raised)}. {advice or 'Mend it there.'}"
+        ) from raised
 
 
 @contextlib.contextmanager
