@@ -147,6 +147,7 @@ def test_manifest_says_where_the_network_comes_from(networks):
         "architecture": "own_networks:Tcn",
         "arguments": {"head": "mean"},
         "parameters": 380,
+        "notes": [],
     }
     assert "own_networks:Tcn (factory)" in done.stdout
     shown = run(inspect_command, "exported/watch-onnx-float32")

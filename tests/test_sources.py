@@ -79,7 +79,8 @@ def test_weights_of_a_checkpoint_go_into_the_factory_s_network(networks):
     assert told["verified"]
     assert told["source"] == {
         "file": "best.pth", "kind": "weights", "architecture": "source_networks:plain",
-        "arguments": {"width": 5}, "parameters": 79, "sha256": told["source"]["sha256"],
+        "arguments": {"width": 5}, "parameters": 84, "notes": [],
+        "sha256": told["source"]["sha256"],
     }  # fmt: skip
     bundle = load_bundle("exported/best-onnx-float32")
     x = np.random.default_rng(0).standard_normal((2, 3, 24)).astype(np.float32)
@@ -108,7 +109,7 @@ def test_dictionaries_and_layouts_of_the_user_s_become_ours(networks, is_nlc):
     assert [(spec["name"], spec["shape"]) for spec in told["outputs"]] == [
         ("logits", ["batch", 4]), ("hidden", ["batch", 8, 24]),
     ]  # fmt: skip
-    assert ("notes" in told["source"]) == is_nlc
+    assert bool(told["source"]["notes"]) == is_nlc
     steps = {step["name"]: step["modified"] for step in told["rewrites"]}
     assert steps["crop_to_padding"] == steps["fold_batch_norm"] == 1
     bundle = load_bundle("exported/Tcn-onnx-float32")

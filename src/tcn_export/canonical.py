@@ -16,6 +16,7 @@ from onnxscript.rewriter.rules import common as rules
 
 from tcn_export.graph import MODULE_KEY, Signature
 
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _NO_OPERATION = (
     rules.no_op_cast_rule,
     rules.no_op_expand_rule,
@@ -66,7 +67,7 @@ def name_interface(graph: ir.Graph, signature: Signature) -> None:
         taken.add(own)
 
 
-def name_nodes(graph: ir.Graph, prefix: str = "") -> None:
+def name_nodes(graph: ir.Graph, prefix: str = "", are_named: bool = False) -> None:
     """Name nodes and outputs ``module.path/Operator``; drop the exporter's own notes.
 
     Those hold stack traces with paths of the exporting machine.
@@ -74,6 +75,7 @@ def name_nodes(graph: ir.Graph, prefix: str = "") -> None:
     Args:
         graph: Changed in place.
         prefix: Left out in front of module paths and parameters.
+        are_named: Keep the names of nodes for which no module is known.
     """
     for name in [name for name in graph.initializers if prefix and name.startswith(prefix)]:
         graph.initializers[name].name = name.removeprefix(prefix)
@@ -82,6 +84,10 @@ def name_nodes(graph: ir.Graph, prefix: str = "") -> None:
     for node in graph:
         path = f"{_module_path(node)}.".removeprefix(prefix).removesuffix(".")
         base = f"{path}/{node.op_type}" if path else node.op_type
+        if are_named and not path and node.name:
+            # The older exporter names nodes /module/Operator.
+            base = node.name.strip("/") or base
+            path = base.rpartition("/")[0]
         name, n = base, 2
         while name in taken:
             name, n = f"{base}_{n}", n + 1
@@ -118,5 +124,9 @@ def _name_constants(graph: ir.Graph) -> None:
 
 
 def _module_path(node: ir.Node) -> str:
-    scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['']"))
-    return str(scopes[-2]) if len(scopes) > 1 else ""
+    """The PyTorch module that a node was traced in, as the exporter noted it."""
+    try:
+        scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
+        return str(scopes[-2]) if len(scopes) > 1 else ""
+    except (ValueError, SyntaxError, TypeError, LookupError, MemoryError, RecursionError):
+        return ""  # a file may hold anything under that name

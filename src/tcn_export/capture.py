@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from tcn_export.adopt import adopt
 from tcn_export.canonical import canonicalize, name_interface, name_nodes
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import BATCH, LENGTH, Graph
@@ -31,7 +32,7 @@ _EXAMPLE_BATCH = 2  # with 1 the exporter would take the batch for a constant
 
 
 def capture(source: Source, length: int | None, opset: int) -> Graph:
-    """Trace a source into an ONNX graph with a dynamic batch.
+    """Trace a source into an ONNX graph with a dynamic batch; take over one that is a graph.
 
     Args:
         source: The network; it is not changed.
@@ -45,6 +46,8 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
         UnsupportedModelError: PyTorch's exporter cannot trace the module, or cannot express it
             in the operator set.
     """
+    if source.model is not None:
+        return adopt(source, length, opset)
     module = export_copy(source.module)
     signature = source.signature.with_length(length)
     steps = length if length is not None else max(source.length, 3)

@@ -76,7 +76,7 @@ def _origin(source: Source) -> Mapping[str, Any]:
         "architecture": source.architecture,
         "parameters": source.parameters,
         **({} if source.kind == "checkpoint" else {"arguments": dict(source.config)}),
-        **({"notes": list(source.notes)} if source.notes else {}),
+        "notes": list(source.notes),
     }
 
 

@@ -10,7 +10,7 @@ from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden, WindowAnswers
-from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
+from tcn_export.parity.rows import ORACLE, ParityReport, Row, Stage, baseline, waive
 from tcn_export.progress import Progress
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact, Runner
@@ -63,7 +63,8 @@ def judge(
     """
     from tcn_export.parity.oracle import Oracle
 
-    oracle = Oracle(source.module, source.signature)
+    oracle = Oracle(source.module, source.signature, bool(source.only_single))
+    told = f"float32: {source.only_single}" if source.only_single else ORACLE
     gate = Gate(artifact.precision, artifact.signature, source.task == "classification")
     feeds = golden_feeds(source, artifact.signature, data, options.seed)
     with progress.stage("Comparing with the eager model", len(feeds)) as advance:
@@ -87,7 +88,7 @@ def judge(
             same = baseline(row.to_json() for row in on_the_cpu) if on_the_cpu else None
             rows += replace(gate, baseline=same).judge_golden(golden, _runner(artifact))
     if data is None:
-        return golden, ParityReport(tuple(rows), missing=stages.missing)
+        return golden, ParityReport(tuple(rows), missing=stages.missing, oracle=told)
     runner = _runner(_for_windows(artifact, stages))
     more, answers = _judge_windows(gate, oracle, runner, data, options, progress)
     if stages.rounded is not None and _for_windows(artifact, stages) is stages.rounded:
@@ -98,7 +99,7 @@ def judge(
     waived: tuple[str, ...] = ()
     if data.kind == "noise":
         more, waived = waive(more, "seeded noise"), ("real data",)
-    return golden, ParityReport((*rows, *more), waived, stages.missing)
+    return golden, ParityReport((*rows, *more), waived, stages.missing, told)
 
 
 def _for_windows(artifact: Artifact, stages: Stages) -> Artifact:

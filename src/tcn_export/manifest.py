@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
-from tcn_export.parity.rows import Stage
+from tcn_export.parity.rows import ORACLE, Stage
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
 from tcn_export.targets.base import Mode, Precision
 
@@ -58,7 +58,7 @@ _FORM = {
     "causal": (None, bool),
     "sample_rate_hz": (None, NUMBER),
     "classes": [TEXT],
-    "source": {"file": TEXT, "kind": TEXT, "sha256": TEXT},
+    "source": {"file": TEXT, "kind": TEXT, "sha256": TEXT, "notes": [TEXT]},
     "tools": Each(TEXT),
     "host": {"cpu": TEXT},
     "rewrites": [
@@ -85,6 +85,7 @@ _FORM = {
     "builder": (None, Each(ANYTHING)),
     "parity": {
         "verdict": {"pass", "fail"},
+        "oracle": TEXT,
         "rows": [_ROW],
         "max_drop": NUMBER,
         "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
@@ -105,6 +106,8 @@ _FORM = {
 }
 _LATER: dict[str, Any] = {"settings": {}, "engine": None, "builder": None}
 """What older bundles lack, and what that means."""
+_LATER_WITHIN: dict[str, Any] = {"source": {"notes": []}, "parity": {"oracle": ORACLE}}
+"""The same, of what is within these."""
 _AS_THEY_ARE = _FORM.keys() - {
     "inputs", "outputs", "states", "classes", "rewrites", "waived",
 }  # fmt: skip
@@ -189,6 +192,9 @@ class Manifest:
         """
         if isinstance(entries, dict):
             entries = {**_LATER, **entries}
+            for name, later in _LATER_WITHIN.items():
+                if isinstance(entries.get(name), dict):
+                    entries[name] = {**later, **entries[name]}
         structure.check(entries, _FORM, "manifest")
         assert isinstance(entries, dict)
         for side in ("inputs", "outputs"):

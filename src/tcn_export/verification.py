@@ -60,7 +60,8 @@ def verify(
         rows += gate.judge_golden(golden, runner, advance)
     if data is not None:
         rows += _judge_data(bundle, gate, golden, runner, Path(data), progress)
-    return ParityReport(tuple(rows), remaining(manifest.waived))
+    oracle = manifest.parity["oracle"]
+    return ParityReport(tuple(rows), remaining(manifest.waived), oracle=oracle)
 
 
 def _judge_data(

@@ -1,4 +1,4 @@
-"""The truth: the user's own eager module, untouched, in double and in single precision.
+"""The truth: the user's own network, untouched, in double and in single precision.
 
 What eager float32 errs is chance: the sum of many roundings, any one of which could have gone
 the other way. A single value may by luck be right to the last digit where the same network
@@ -34,29 +34,38 @@ the root mean square. Rounding moves a value by up to half an epsilon, evenly.""
 class Oracle:
     """Runs an eager module in eval mode, as it is and as a copy in float64.
 
+    Where an operator takes no float64, the module as it is stands for the truth, and a copy
+    one rounding away for float32: what they differ by is what float32 errs, and a little more.
+
     Args:
         module: The eager module; it is neither changed nor moved.
         signature: Gives the names of its inputs, in the order of its arguments, and outputs.
+        is_single: It cannot be run in float64.
     """
 
-    def __init__(self, module: nn.Module, signature: Signature) -> None:
+    def __init__(
+        self, module: nn.Module, signature: Signature, is_single: bool = False
+    ) -> None:
         if module.training:
             raise ValueError("the oracle's module must be in eval mode")
         self._single = module
-        self._double = copy.deepcopy(module).double()
+        self._double = None if is_single else copy.deepcopy(module).double()
         self._neighbours = [_neighbour(module, seed) for seed in range(_DRAWS)]
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Reference:
         """Compute all outputs in both precisions, by name, and what single precision errs."""
-        double, single = self._run(self._double, feeds), self._run(self._single, feeds)
-        draws = [single, *(self._run(module, feeds) for module in self._neighbours)]
+        draws = [self._run(module, feeds) for module in (self._single, *self._neighbours)]
+        if self._double is not None:
+            double = self._run(self._double, feeds)
+        else:
+            double = _widened(draws.pop(0))
         errors = {
             name: max(max_abs_error(draw[name], truth) for draw in draws)
             for name, truth in double.items()
         }
-        return Reference(double, single, errors)
+        return Reference(double, draws[0], errors)
 
     def batches(
         self, name: str, windows: NDArray[np.float32], both: bool
@@ -67,8 +76,12 @@ class Oracle:
         """
         for batch in batches(windows):
             feeds = {name: batch}
-            single = self._run(self._single, feeds) if both else {}
-            yield Reference(self._run(self._double, feeds), single)
+            if self._double is not None:
+                single = self._run(self._single, feeds) if both else {}
+                yield Reference(self._run(self._double, feeds), single)
+            else:
+                single = self._run(self._neighbours[0], feeds) if both else {}
+                yield Reference(_widened(self._run(self._single, feeds)), single)
 
     def _run(
         self, module: nn.Module, feeds: Mapping[str, NDArray[Any]]
@@ -79,6 +92,10 @@ class Oracle:
             outputs = module(*arguments)
         values = outputs if isinstance(outputs, tuple) else (outputs,)
         return {name: value.numpy() for name, value in zip(self._outputs, values, strict=True)}
+
+
+def _widened(outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name: value.astype(np.float64) for name, value in outputs.items()}
 
 
 def _neighbour(module: nn.Module, seed: int) -> nn.Module:

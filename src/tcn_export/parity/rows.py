@@ -15,6 +15,8 @@ from tcn_export.parity.tolerance import float32_limit
 
 BUNDLE = "bundle"
 """In place of a feed: the row is about the bundle itself, and nothing ran for it."""
+ORACLE = "float64"
+"""What the oracle computes in, where all operators of the network allow it."""
 ON_THE_DEVICE = "a run on the device"
 """Waived where a device kit is all that was wanted."""
 Status = Literal["pass", "fail", "waived", "recorded"]
@@ -62,11 +64,16 @@ class Row:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """All rows of one verification, what was waived, and what could not be run here."""
+    """All rows of one verification, what was waived, and what could not be run here.
+
+    ``oracle`` is the precision of what the artifact was compared with, and where that is not
+    float64 the reason.
+    """
 
     rows: tuple[Row, ...]
     waived: tuple[str, ...] = ()
     missing: str = ""
+    oracle: str = ORACLE
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -87,7 +94,11 @@ class ParityReport:
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the manifest."""
-        return {"verdict": self.verdict, "rows": [row.to_json() for row in self.rows]}
+        return {
+            "verdict": self.verdict,
+            "oracle": self.oracle,
+            "rows": [row.to_json() for row in self.rows],
+        }
 
 
 def judge_error(feed: str, output: str, error: float, eager: float, largest: float) -> Row:

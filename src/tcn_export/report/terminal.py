@@ -14,7 +14,7 @@ from rich.text import Text
 
 from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
-from tcn_export.parity.rows import ParityReport, Row
+from tcn_export.parity.rows import ORACLE, ParityReport, Row
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
@@ -130,6 +130,10 @@ def bundle_table(bundle: Bundle) -> RenderableType:
     for refusal in refused:
         table.add_row("", Text(f"left alone: {refusal['node']}: {refusal['reason']}", "dim"))
     table.add_row("source", f"{manifest.source['file']} ({manifest.source['kind']})")
+    for note in manifest.source["notes"]:
+        table.add_row("", Text(note, "dim"))
+    if manifest.parity["oracle"] != ORACLE:
+        table.add_row("compared with", manifest.parity["oracle"])
     table.add_row("verified", "yes" if manifest.verified else _why_not(manifest))
     return table
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tcn_export.graph import Signature
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
 Task = Literal["classification", "regression"]
@@ -83,6 +84,7 @@ class Source:
         notes: What was found out about it that the user should know.
         only_single: Why it cannot be run in float64; "" where it can. The oracle is float32
             then.
+        model: The graph that it came as, its batch open; None where PyTorch traces the module.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Source:
     training: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     only_single: str = ""
+    model: onnx.ModelProto | None = None
 
     @property
     def origin(self) -> str:

@@ -19,6 +19,7 @@ Shapes = tuple[tuple[int, ...], ...]
 """Of every output, without its batch."""
 
 _SEED = 0
+_LONGEST_REASON = 300
 _LARGER_BATCH = 3
 _BATCH = 2
 _APART = 1e-4
@@ -141,6 +142,14 @@ class Probe:
         with border(f"copying `{self.who}`", error=self.error):
             double = copy.deepcopy(self.module).double()
         self.answers(double, self.noise(_BATCH, steps).double(), advice)
+
+    def why_only_single(self, steps: int) -> str:
+        """Why a copy in float64 does not run; "" where it does."""
+        try:
+            self.check_double(steps)
+        except self.error as error:
+            return " ".join(str(error.__cause__ or error).split())[:_LONGEST_REASON]
+        return ""
 
     def check_apart(self, steps: int, advice: str) -> None:
         """Raise the error where a window is answered otherwise among others than alone."""

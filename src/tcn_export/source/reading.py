@@ -72,6 +72,11 @@ def read_source(model: Path | None, told: Told) -> Source:
 
         assert model is not None
         return load_source(model)
+    if kind == "onnx":
+        from tcn_export.source.onnx_file import load_onnx
+
+        assert model is not None
+        return load_onnx(model, told)
     from tcn_export.source.foreign import load_factory
 
     assert told.factory is not None
