@@ -134,7 +134,8 @@ class Probe:
             raise self.error(
                 f"`{self.who}` answers the same signal differently each time, in eval "
                 "mode. Look for `F.dropout` without `training=self.training`, for random "
-                "numbers, and for states that it keeps between calls."
+                "numbers, and for states that it keeps between calls; was a file exported "
+                "without model.eval()?"
             )
 
     def check_double(self, steps: int, advice: str = "") -> None:

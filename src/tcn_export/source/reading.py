@@ -72,6 +72,11 @@ def read_source(model: Path | None, told: Told) -> Source:
 
         assert model is not None
         return load_source(model)
+    if kind == "program":
+        from tcn_export.source.program import load_program
+
+        assert model is not None
+        return load_program(model, told)
     if kind == "onnx":
         from tcn_export.source.onnx_file import load_onnx
 

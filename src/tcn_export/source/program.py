@@ -1,0 +1,268 @@
+"""A torch.export program (``.pt2``) as a source."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from tcn_export.errors import UnsupportedModelError
+from tcn_export.graph import LONGEST, Dimension
+from tcn_export.source.base import Source, Told
+from tcn_export.source.file_signal import Move, settle
+from tcn_export.source.file_source import source_from_file
+from tcn_export.source.probe import check_weights
+from tcn_export.source.program_module import Program, ProgramModule, Ref, Step
+from tcn_export.source.program_operators import find_operator, is_aten, is_check
+from tcn_export.source.program_reading import DTYPES, Archive, broken, integer
+
+_SYMBOL = re.compile(r"(?:Symbol\('(\w+)'.*|(\w+))")
+_PATH = re.compile(r"\w+(\.\w+)*")
+_FLOAT, _STRIDED = 7, 7
+_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
+_ANOTHER_WAY = (
+    "Leave control flow and modes out of forward (torch.no_grad among them), or export the "
+    "network with its weights and --factory."
+)
+_FLOATS = {"Infinity", "-Infinity", "NaN"}
+_SAME_AXES = re.compile(r"torch\.ops\.aten\.(relu|add|sub|mul|div|tanh|to|clone|pad)_?\.\w+")
+_SWAPS: tuple[dict[str, Any], ...] = (
+    {"dim0": 1, "dim1": 2}, {"dim0": -2, "dim1": -1}, {"dims": [0, 2, 1]},
+)  # fmt: skip
+
+
+def load_program(path: Path, told: Told) -> Source:
+    """Read a program, and find out what goes in and what comes out.
+
+    Args:
+        path: The archive.
+        told: What the user says; ``input_shape`` fixes what the program leaves open.
+
+    Raises:
+        CheckpointError: The file cannot be read, is damaged, or holds what could run code.
+            Nothing in it was executed.
+        UnsupportedModelError: The program cannot be exported; the message says why.
+        UsageError: What was told contradicts the file, or does not suffice.
+    """
+    archive = Archive(path)
+    entries, tensors = archive.program(), archive.tensors()
+    with broken(path):
+        module, graph = entries["graph_module"], entries["graph_module"]["graph"]
+        signature = module["signature"]
+        weights, signal = _inputs(path, signature["input_specs"])
+        steps = tuple(_steps(path, graph["nodes"]))
+        answers = _answers(path, signature["output_specs"], module["module_call_graph"])
+        sizes, allowed = _sizes(path, graph["tensor_values"][signal], entries)
+        writer = f"torch.export {entries['torch_version']}"
+        program = Program(signal, {k: tensors[k] for k in weights}, weights, steps, answers)
+        network = ProgramModule(program)
+    check_weights(str(path), network, UnsupportedModelError)
+    return source_from_file(
+        path,
+        "program",
+        archive.sha256,
+        network,
+        settle(path, signal, sizes, told, map(_move, steps), allowed),
+        told,
+        writer,
+        f"dynamic_shapes={{'{signal}': {{0: torch.export.Dim('batch')}}}}",
+    )
+
+
+def _inputs(path: Path, specs: list[Any]) -> tuple[dict[str, str], str]:
+    """Path and name of every weight, and the name of the signal."""
+    weights: dict[str, str] = {}
+    signals: list[str] = []
+    for spec in specs:
+        ((kind, entry),) = spec.items()
+        if kind == "user_input" and "as_tensor" in entry["arg"]:
+            signals.append(str(entry["arg"]["as_tensor"]["name"]))
+        elif kind in ("parameter", "buffer", "tensor_constant"):
+            place = str(entry[f"{kind}_name"])
+            if not _PATH.fullmatch(place):
+                raise ValueError(f"{place[:40]!r} is no path of a weight")
+            weights[place] = str(entry["arg"]["name"])
+        elif kind != "constant_input":
+            raise UnsupportedModelError(
+                f"{path} takes a {kind.replace('_', ' ')} beside the signal; expected tensors "
+                "only. Wrap the network in a module that fills it in, and export that."
+            )
+    if len(signals) != 1:
+        raise UnsupportedModelError(
+            f"{path} takes {len(signals)} tensors ({', '.join(signals) or 'none'}); expected "
+            "one signal. Wrap the network in a module that fills in the others."
+        )
+    return weights, signals[0]
+
+
+def _sizes(
+    path: Path, meta: Mapping[str, Any], entries: Mapping[str, Any]
+) -> tuple[tuple[Dimension | None, ...], tuple[int, int]]:
+    """The axes of the signal, and fewest and most steps that the program allows."""
+    if meta["dtype"] != _FLOAT:
+        raise UnsupportedModelError(
+            f"the input of {path} is {DTYPES[meta['dtype']]}; expected torch.float32. Put the "
+            "cast outside of the network."
+        )
+    sizes: list[Dimension | None] = []
+    fewest, most = 1, LONGEST
+    for axis, size in enumerate(meta["sizes"]):
+        if "as_int" in size:
+            sizes.append(integer(size["as_int"]))
+            continue
+        match = _SYMBOL.fullmatch(size["as_expr"]["expr_str"])
+        symbol = (match[1] or match[2]) if match else None
+        sizes.append(symbol)
+        told = entries["range_constraints"].get(symbol)
+        if axis and told:
+            fewest = max(fewest, integer(told["min_val"] or 1))
+            most = min(most, integer(told["max_val"] or most))
+    return tuple(sizes), (fewest, most)
+
+
+def _answers(path: Path, specs: list[Any], calls: list[Any]) -> dict[str, str]:
+    """What the program gives, by its path in the structure that the network returned."""
+    names: list[str | None] = []
+    for spec in specs:
+        ((kind, entry),) = spec.items()
+        if kind != "user_output":
+            changed = entry.get("buffer_name") or entry.get("user_input_name") or kind
+            raise UnsupportedModelError(
+                f"{path} changes `{changed}` while it runs; expected answers only. Call "
+                "model.eval() before torch.export.export, and keep no state between calls."
+            )
+        ((form, value),) = entry["arg"].items()
+        if form not in ("as_tensor", "as_none"):
+            raise UnsupportedModelError(
+                f"{path} answers with something that is no tensor ({form[3:]}). Return "
+                "tensors only."
+            )
+        names.append(str(value["name"]) if form == "as_tensor" else None)
+    root = next(call["signature"] for call in calls if call["fqn"] == "")
+    paths = list(_paths(json.loads(root["out_spec"])[1], ""))
+    if len(paths) != len(names):
+        raise ValueError(f"{len(names)} answers in a structure of {len(paths)}")
+    return {p: name for p, name in zip(paths, names, strict=True) if name is not None}
+
+
+def _paths(spec: Mapping[str, Any], path: str) -> Iterator[str]:
+    """The paths of the leaves of a structure; dictionaries by key, others by place."""
+    if spec["type"] is None:
+        yield path
+        return
+    inner = spec["children_spec"]
+    keys = json.loads(spec["context"]) if isinstance(spec["context"], str) else None
+    if not isinstance(keys, list) or len(keys) != len(inner):
+        keys = range(len(inner))
+    for key, one in zip(keys, inner, strict=True):
+        yield from _paths(one, f"{path}.{key}" if path else str(key))
+
+
+def _steps(path: Path, nodes: list[Any]) -> Iterator[Step]:
+    for node in nodes:
+        target = node["target"]
+        if is_check(target):
+            continue
+        function = find_operator(target)
+        if function is None:
+            raise UnsupportedModelError(
+                f"{path} calls `{str(target)[:60]}`, which is none of the operators that are "
+                f"taken from a program. {_ANOTHER_WAY}"
+            )
+        arguments = {
+            str(entry["name"]) if is_aten(target) else str(i): _argument(path, entry["arg"])
+            for i, entry in enumerate(node["inputs"])
+        }
+        if any(arguments.get(name) is True for name in ("training", "train")):
+            raise UnsupportedModelError(
+                f"`{target}` in {path} computes as in training. Call model.eval() before "
+                "torch.export.export."
+            )
+        outputs = tuple(_output(output) for output in node["outputs"])
+        stack = str(node["metadata"].get("nn_module_stack", "")).rpartition(";")[2]
+        scope = stack.split(",")[1] if stack.count(",") >= 2 else ""
+        yield Step(function, arguments, outputs, scope if _PATH.fullmatch(scope) else "")
+
+
+def _output(entry: Mapping[str, Any]) -> str | list[str] | None:
+    ((form, value),) = entry.items()
+    if form == "as_tensor":
+        return str(value["name"])
+    if form == "as_tensors":
+        return [str(one["name"]) for one in value]
+    if form == "as_none":
+        return None
+    return str(value["as_name"])
+
+
+def _argument(path: Path, entry: Mapping[str, Any]) -> Any:
+    ((form, value),) = entry.items()
+    plain = {"int": int, "bool": bool, "string": str}
+    kind = form.removeprefix("as_")
+    if kind in plain:
+        return _checked(value, plain[kind])
+    if kind in ("ints", "bools"):
+        return [_checked(one, plain[kind[:-1]]) for one in value]
+    if kind in ("float", "floats"):
+        values = [_float(one) for one in (value if kind == "floats" else [value])]
+        return values if kind == "floats" else values[0]
+    if kind == "none":
+        return None
+    if kind in ("tensor", "tensors"):
+        refs = [Ref(str(one["name"])) for one in (value if kind == "tensors" else [value])]
+        return refs if kind == "tensors" else refs[0]
+    if kind in ("optional_tensor", "sym_int", "sym_float", "sym_bool"):
+        return _one(path, value)
+    if kind in ("optional_tensors", "sym_ints", "sym_floats", "sym_bools"):
+        return [_one(path, one) for one in value]
+    if kind == "scalar_type":
+        return DTYPES[value]
+    if kind == "memory_format":
+        return _FORMATS[value]
+    if kind == "layout" and value == _STRIDED:
+        return torch.strided
+    if kind == "device":
+        return torch.device("cpu")  # wherever it was exported
+    raise UnsupportedModelError(
+        f"{path} gives an operator a {kind.replace('_', ' ')}, which is not taken from a "
+        f"program. {_ANOTHER_WAY}"
+    )
+
+
+def _one(path: Path, value: Mapping[str, Any]) -> Any:
+    """A number or tensor that may be left out, or be computed."""
+    if "as_name" in value:
+        return Ref(str(value["as_name"]))
+    return _argument(path, value)
+
+
+def _checked(value: object, kind: type) -> object:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
+    return value
+
+
+def _float(value: object) -> float:
+    if isinstance(value, str) and value not in _FLOATS:
+        raise TypeError(f"{value[:40]!r} is no number")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _move(step: Step) -> Move:
+    """What a step does to the axes of a signal."""
+    name = str(step.function)
+    reads = tuple(v.name for v in step.arguments.values() if isinstance(v, Ref))
+    gives = step.outputs[0] if step.outputs and isinstance(step.outputs[0], str) else ""
+    told = {key: v for key, v in step.arguments.items() if not isinstance(v, Ref)}
+    kind: Literal["swap", "convolution", "same", "other"] = "other"
+    if told in _SWAPS:
+        kind = "swap"
+    elif name.startswith("aten.conv1d"):
+        kind = "convolution"
+    elif _SAME_AXES.fullmatch(f"torch.ops.{name}"):
+        kind = "same"
+    return Move(reads, gives, kind)
