@@ -1,8 +1,8 @@
-"""Operators that ONNX's own evaluator computes very slowly, and one that it takes for another.
+"""Operators that ONNX's own evaluator computes very slowly, or not as they are needed here.
 
 The evaluator is the standard's definition of every operator, in plain numpy and in the
-precision of its inputs; it is what an ONNX file is taken at. Its convolution takes a minute
-where PyTorch's takes a second. What these do not cover goes to the evaluator's own.
+precision of its inputs, but for few; it is what an ONNX file is taken at. Its convolution
+takes a minute where PyTorch's takes a second. What these do not cover goes to its own.
 """
 
 from __future__ import annotations
@@ -124,11 +124,29 @@ class BatchNormalization(OpRun):
         return (scale.reshape(shape) * centred / spread + bias.reshape(shape),)
 
 
-KERNELS: list[Any] = [Conv, ConvTranspose, AveragePool, BatchNormalization]
+class Erf(OpRun):
+    """``Erf`` in the precision of its input; the evaluator's own rounds to float32."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (torch.erf(_tensor(x)).numpy(),)
+
+
+class Gelu(OpRun):
+    """``Gelu`` in the precision of its input; the evaluator's own goes by its ``Erf``."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, approximate: str | None = None) -> tuple[Array]:
+        return (functional.gelu(_tensor(x), approximate=approximate or "none").numpy(),)
+
+
+KERNELS: list[Any] = [Conv, ConvTranspose, AveragePool, BatchNormalization, Erf, Gelu]
 
 
 def _tensor(array: Array) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _around(pads: Sequence[int]) -> list[int]:
