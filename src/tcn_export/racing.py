@@ -14,13 +14,18 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.bench import Latency
 from tcn_export.progress import Advance, ignore
+
+if TYPE_CHECKING:
+    from tcn_export.data import Array
+    from tcn_export.targets.base import Runner
 
 ROUNDS = 30
 MOST_CALLS = 20
@@ -123,6 +128,26 @@ def race(
             _run_block(contestants[name], warm_up, seconds[name][number], clock)
         advance()
     return {name: Timing(seconds[name]) for name in names}
+
+
+def race_runners(
+    runners: Mapping[str, Runner],
+    feeds: Mapping[str, Mapping[str, Array]],
+    rounds: int = ROUNDS,
+    advance: Advance = ignore,
+) -> dict[str, Timing]:
+    """Time runners in turns; streams begin anew with each block, and go on within it.
+
+    Args:
+        runners: By name.
+        feeds: What each runner is called with, by its name.
+        rounds: See `race`.
+        advance: Told of every round.
+    """
+    contestants = {name: partial(runner.run, feeds[name]) for name, runner in runners.items()}
+    return race(
+        contestants, rounds, before=lambda name: runners[name].reset(), advance=advance
+    )
 
 
 def cycle(contestants: int) -> int:
