@@ -231,6 +231,5 @@ def _deploy(
 
 def _time(artifact: Artifact, golden: Golden) -> Latency:
     """Latency of one window on one thread: what a small device has to spare."""
-    single = next(feed for feed in golden.feeds if feed.name == "single")
     runner = load_target(artifact.target).runner(artifact, threads=1)
-    return measure_latency(runner, single.inputs, threads=1)
+    return measure_latency(runner, golden.single.inputs, threads=1)

@@ -7,6 +7,8 @@ from typing import get_args
 
 import pytest
 
+from tcn_export.benchmarking import BenchOptions
+from tcn_export.cli.bench import main as bench_command
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.train import main as train_command
 from tcn_export.cli.trt import split_trt_options
@@ -27,6 +29,7 @@ from tcn_export.training.fit import ClassWeights, FitOptions
     [
         (export_command, ["m.pt", "--target", "onnx"], ExportOptions),
         (train_command, ["BasicMotions"], FitOptions),
+        (bench_command, ["bundle"], BenchOptions),
     ],
 )
 def test_defaults_are_those_of_the_library(command, arguments, options):
