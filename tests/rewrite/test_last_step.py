@@ -122,7 +122,7 @@ def test_a_dilated_stack_read_at_its_last_step_becomes_a_strided_one():
     assert [n.attributes.get_ints("dilations") for n in convolutions] == [(1,)] * 4
     assert [n.attributes.get_ints("strides") for n in convolutions] == [(2,)] * 3 + [(1,)]
     assert [n.outputs[0].shape[2] for n in convolutions] == [15, 7, 3, 1]
-    assert set(operators(pruned)) == {"Slice", "Conv", "Relu", "Add", "Gather"}
+    assert set(operators(pruned)) == {"Slice", "Conv", "Relu", "Add", "Squeeze"}
 
 
 def test_uneven_steps_are_gathered_tap_by_tap():

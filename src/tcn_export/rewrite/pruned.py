@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from tcn_export.rewrite.base import Refused, add_initializer
+from tcn_export.rewrite.base import Refused, add_initializer, unused_name
 from tcn_export.rewrite.strided import OUTSIDE, Index
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.demand import length_of
@@ -141,11 +141,7 @@ def placed(new: ir.Node, name: str, like: ir.Value, node: ir.Node) -> ir.Value:
     """Insert a new node in front of ``node``; its output has the type of ``like``."""
     graph = node.graph
     assert graph is not None
-    taken = {output.name for other in graph for output in other.outputs}
-    unique, n = name, 2
-    while unique in taken:
-        unique, n = f"{name}_{n}", n + 1
-    new.name = new.outputs[0].name = unique
+    new.name = new.outputs[0].name = unused_name(graph, name)
     new.outputs[0].type = like.type
     new.metadata_props.update(node.metadata_props)
     graph.insert_before(node, new)
@@ -160,3 +156,16 @@ def stand_in(output: ir.Value, replacement: ir.Value, node: ir.Node) -> None:
         name, output.name = output.name, f"{output.name}/unused"
         replacement.name, replacement.shape = name, output.shape
     ir.convenience.replace_all_uses_with(output, replacement, replace_graph_outputs=True)
+
+
+def replace_node(node: ir.Node, new: ir.Node) -> None:
+    """Put ``new``, of one output, in the place of ``node``."""
+    graph, output, replacement = node.graph, node.outputs[0], new.outputs[0]
+    assert graph is not None
+    new.metadata_props.update(node.metadata_props)
+    name = output.name
+    replacement.type, replacement.shape = output.type, output.shape
+    graph.insert_before(node, new)
+    ir.convenience.replace_all_uses_with(output, replacement, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    replacement.name = name

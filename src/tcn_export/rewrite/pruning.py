@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tcn_export.rewrite.base import Refused, add_initializer, constant
-from tcn_export.rewrite.pruned import Pruned, given, placed, stand_in
+from tcn_export.rewrite.pruned import Pruned, given, placed, replace_node, stand_in
 from tcn_export.rewrite.pruning_windows import prune_convolution, prune_pool
 from tcn_export.rewrite.strided import OUTSIDE, Index
 from tcn_export.timeline.passage import SAME_STEP
@@ -133,14 +133,21 @@ def _gather(node: ir.Node, pruned: Pruned) -> Edit:
         if node.attributes.get_int("axis", 0) == pruned.axis_of(given(node, 0)):
             return _shift(node, pruned)
         return _along(node, pruned)
-    place = int(pruned.places(node, 0)[0, 0])
+    place, held = int(pruned.places(node, 0)[0, 0]), len(pruned.steps_of(given(node, 0)))
+    axis = node.attributes.get_int("axis", 0) % len(given(node, 0).shape or ())
 
-    def edit() -> None:
+    def choose() -> None:
         assert node.graph is not None
         index = np.array(place, np.int64)
         node.replace_input_with(1, add_initializer(node.graph, f"{node.name}/step", index))
 
-    return edit
+    def drop_the_axis() -> None:
+        assert node.graph is not None
+        axes = add_initializer(node.graph, f"{node.name}/axis", np.array([axis], np.int64))
+        squeeze = ir.node("Squeeze", [node.inputs[0], axes], name=node.name)
+        replace_node(node, squeeze)
+
+    return choose if held > 1 else drop_the_axis
 
 
 def _concat(node: ir.Node, pruned: Pruned) -> Edit:

@@ -108,7 +108,7 @@ def test_engines_of_checkpoints_are_verified(
     precision, layout, tiny_model, tiny_data, tmp_path
 ):
     options = ["--precision", precision, "--data", tiny_data, "--max-drop", 5]
-    ran = export(tmp_path, tiny_model, *options, "--trt-layout", layout)
+    ran = export(tmp_path, tiny_model, *options, "--layout", layout)
     assert ran.code == 0, ran.stderr
     assert ran.json["verified"] is True
     bundle = tmp_path / f"tiny-trt-{precision}"
