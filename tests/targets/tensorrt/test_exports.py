@@ -52,6 +52,8 @@ def test_users_networks_are_accepted_by_nvidia(
     # strides, dilations, pads and groups with ours before
     assert told["builder"]["convolutions"] == dict.fromkeys(names, ARITHMETIC[precision])
     assert told["builder"]["log"] == []
+    steps = {step["name"]: step["modified"] for step in told["rewrites"]}
+    assert (steps["last_step"] > 0) is (name != "resnet_ecg"), "which means over all steps"
     assert told["latency"] is None
     assert not list(tmp_path.rglob("*.engine"))
 
