@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -124,11 +126,12 @@ def test_engines_are_not_tuned(tunable):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_bundle_that_cannot_be_replaced_is_told_before_the_race(tunable, monkeypatch):
     monkeypatch.setattr(tuning, "race_runners", lambda *_: pytest.fail("it raced"))
-    for folder in (*tunable.path.parents, tunable.path)[:3]:
-        folder.chmod(0o755)
-    os.seteuid(65534)
-    try:
-        ran = run(bench_command, tunable.path, "--tune")
-    finally:
-        os.seteuid(0)
-    assert (ran.code, "cannot be written" in ran.stderr) == (1, True)
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to others
+        os.chmod(folder, 0o755)
+        bundle = shutil.copytree(tunable.path, Path(folder) / "bundle")
+        os.seteuid(65534)
+        try:
+            ran = run(bench_command, bundle, "--tune")
+        finally:
+            os.seteuid(0)
+    assert (ran.code, "cannot be written" in ran.stderr) == (1, True), ran.stderr
