@@ -15,9 +15,6 @@ from tcn_export.progress import Progress, Silent
 from tcn_export.racing import ROUNDS, Ratio, Timing, race_runners, ratio
 from tcn_export.timed_feeds import timed_feeds
 
-_BUSY = 0.5
-"""Half a core that others use shows in what is measured."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchOptions:
@@ -82,17 +79,12 @@ class Benchmark:
     @property
     def remarks(self) -> list[str]:
         """What to bear in mind."""
-        remarks = []
-        if self.load is not None and self.load > _BUSY:
-            remarks.append(
-                f"the machine was busy: {self.load:.1f} processes wanted its "
-                f"{machine.cores()} cores in the minute before"
-            )
+        remarks = [machine.busy(self.load)]
         if any(bundle.manifest.target != "onnx" for bundle in self.bundles):
             remarks.append(
                 "peak memory is the host's, the driver's part in it; the GPU's is not told"
             )
-        return remarks
+        return [remark for remark in remarks if remark is not None]
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` prints."""

@@ -117,10 +117,11 @@ def bundle_table(bundle: Bundle) -> RenderableType:
         table.add_row("int8", _quantization(manifest.quantization))
     if manifest.latency:
         latency = manifest.latency
+        host = manifest.host if manifest.layout is None else manifest.layout["measured_on"]
         table.add_row(
             "latency",
             f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
-            f"({latency['threads']} thread, one window, {manifest.host['cpu']})",
+            f"({latency['threads']} thread, one window, {host['cpu']})",
         )
     if manifest.target == "trt":
         _add_engine(table, bundle)
