@@ -69,8 +69,9 @@ def build(
     elif options.precision == "int8":
         assert data is not None
         converted, how = quantize_graphs(floats, data, options, progress)
+    artifact, artifacts = None, {}
     if options.target == "trt":
-        choice, artifact = Choice(next(iter(converted))), None
+        choice = Choice(next(iter(converted)))
     else:
         settings = {"cuda_graph": True} if options.cuda_graph else {}
         artifacts = {
@@ -89,7 +90,9 @@ def build(
         stages = replace(stages, on_the_cpu=cpu.build(final, options.precision))
         return _deploy(final, choice, stages, how, source, data, options, progress)
     if how is not None:
-        how["coverage"] = _coverage(floats[choice.name], artifact)
+        coverage = {name: _coverage(floats[name], a) for name, a in artifacts.items()}
+        choice = replace(choice, coverage=coverage)
+        how["coverage"] = coverage[choice.name]
     return Built(artifact, final, choice, stages, how)
 
 

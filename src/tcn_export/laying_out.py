@@ -28,11 +28,13 @@ class Choice:
         name: Of the layout.
         others: Artifacts of the others, by name; for a device that wants to choose again.
         timings: Of all that were measured; none where there was nothing to choose.
+        coverage: How many convolutions of each run on integers; for int8 only.
     """
 
     name: str
     others: Mapping[str, Artifact] = field(default_factory=dict)
     timings: Mapping[str, Timing] = field(default_factory=dict)
+    coverage: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def files(self) -> dict[str, bytes]:
         """The models of the others, by file name."""
@@ -42,15 +44,17 @@ class Choice:
         """The entry of the manifest; ``model`` is the file name of the chosen one."""
         if not self.timings:
             return None
-        candidates = []
+        candidates: list[dict[str, Any]] = []
         for name, timing in self.timings.items():
             latency = timing.latency(THREADS)
-            candidates.append({
+            entry = {
                 "name": name,
                 "file": model if name == self.name else file_of(name),
                 "median_us": round(latency.median_us, 1),
                 "p90_us": round(latency.p90_us, 1),
-            })  # fmt: skip
+            }
+            counted = {"coverage": self.coverage[name]} if name in self.coverage else {}
+            candidates.append(entry | counted)
         return {
             "choice": self.name,
             "measured_on": machine.host(),

@@ -223,3 +223,31 @@ def test_a_value_that_is_also_an_output_keeps_its_steps():
         v.shape for v in graph.model.graph.outputs
     ]
     check_equal(graph, pruned)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "front", "behind", "kind", "length"),
+    [
+        (2, 7, 3, 4, "fixed", 5),  # the step that is read sees padding alone
+        (2, 16, 8, 8, "few", 5),  # every step does
+        (1, 1, 0, 0, "strided", 17),  # a stride over all steps leaves holes behind
+    ],
+)
+def test_networks_that_once_went_wrong(kernel, dilation, front, behind, kind, length):
+    writer = Writer(0)
+    x = writer.convolution("x", kernel, dilation, front, behind)
+    x = writer.convolution(writer.add("Relu", x), 2, 1, 1, 0)
+    graph = finished(writer, head(writer, writer.add("Relu", x), kind, length), length)
+    pruned = run(REWRITE, graph)
+    check_equal(graph, pruned)
+    assert run(REWRITE, pruned).history[-1].modified == 0
+
+
+def test_uneven_steps_behind_a_crop_are_gathered():
+    writer = Writer(0)
+    x = writer.convolution("x", 2, 1, 0, 0, stride=3)
+    bounds = [writer.integers(n) for n in (1, 2**62, 2)]
+    graph = finished(writer, writer.add("Slice", x, *bounds), 40)
+    pruned = run(REWRITE, graph)
+    check_equal(graph, pruned)
+    assert run(REWRITE, pruned).history[-1].modified == 0
