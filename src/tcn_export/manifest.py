@@ -9,7 +9,7 @@ from typing import Any, get_args
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
 from tcn_export.parity.rows import ORACLE, Stage
-from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
+from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Maybe
 from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
@@ -40,6 +40,25 @@ _ROW = {
     "status": {"pass", "fail", "waived", "recorded"},
     "note": TEXT,
     "stage": set(get_args(Stage)),
+}
+_COVERAGE = {
+    "integer_convolutions": int,
+    "convolutions": int,
+    "left_in_float": [TEXT],
+}
+_LAYOUT = {
+    "choice": TEXT,
+    "measured_on": {"cpu": TEXT},
+    "threads": int,
+    "candidates": [
+        {
+            "name": TEXT,
+            "file": TEXT,
+            "median_us": NUMBER,
+            "p90_us": NUMBER,
+            "coverage": Maybe(_COVERAGE),
+        }
+    ],
 }
 _FORM = {
     "name": TEXT,
@@ -74,13 +93,10 @@ _FORM = {
         {
             "calibration": TEXT,
             "windows": int,
-            "coverage": {
-                "integer_convolutions": int,
-                "convolutions": int,
-                "left_in_float": [TEXT],
-            },
+            "coverage": _COVERAGE,
         },
     ),
+    "layout": (None, _LAYOUT),
     "engine": (None, TEXT),
     "builder": (None, Each(ANYTHING)),
     "parity": {
@@ -104,7 +120,7 @@ _FORM = {
     "waived": [TEXT],
     "files": Each(TEXT),
 }
-_LATER: dict[str, Any] = {"settings": {}, "engine": None, "builder": None}
+_LATER: dict[str, Any] = {"settings": {}, "layout": None, "engine": None, "builder": None}
 """What older bundles lack, and what that means."""
 _LATER_WITHIN: dict[str, Any] = {"source": {"notes": []}, "parity": {"oracle": ORACLE}}
 """The same, of what is within these."""
@@ -119,7 +135,8 @@ class Manifest:
 
     ``receptive_field``, ``lookahead`` and ``causal`` are None where the time axis was not
     analysed. ``engine`` says whether there is one, and ``builder`` what its builder said; both
-    are None for targets without engines.
+    are None for targets without engines. ``layout`` says which reformulation of the graph was
+    chosen among which, by what they took and where; None where there was no choice.
     """
 
     name: str
@@ -141,6 +158,7 @@ class Manifest:
     verified: bool
     waived: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    layout: Mapping[str, Any] | None = None
     engine: str | None = None
     builder: Mapping[str, Any] | None = None
     hop: int | None = None
@@ -174,6 +192,7 @@ class Manifest:
             "host": dict(self.host),
             "rewrites": [dict(step) for step in self.rewrites],
             "quantization": dict(self.quantization) if self.quantization else None,
+            "layout": dict(self.layout) if self.layout is not None else None,
             "engine": self.engine,
             "builder": dict(self.builder) if self.builder is not None else None,
             "parity": dict(self.parity),

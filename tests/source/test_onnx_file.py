@@ -82,20 +82,20 @@ FREE = "(float[N, C, L] x) => (float[N, 4] logits)"
 LAYOUTS = {
     "channels first": (MEAN, Told(), "NCL", 3, 12),
     "steps first, by the first convolution": (
-        f"(float[N, 12, 3] x) => (float[N, 4] logits) {{ {SWAP}t = Tanh(s) "
-        f"{BODY.replace('(x,', '(t,')} }}", Told(), "NLC", 3, 12,
+        (f"(float[N, 12, 3] x) => (float[N, 4] logits) {{ {SWAP}t = Tanh(s) "
+        f"{BODY.replace('(x,', '(t,')} }}"), Told(), "NLC", 3, 12,
     ),
     "steps first, as told": (
-        "(float[N, 12, 3] x) => (float[N, 12] logits) { logits = ReduceMean<keepdims=0>(x, "
-        "axes) }", Told(layout="NLC"), "NLC", 3, 12,
+        ("(float[N, 12, 3] x) => (float[N, 12] logits) { logits = ReduceMean<keepdims=0>(x, "
+        "axes) }"), Told(layout="NLC"), "NLC", 3, 12,
     ),
     "steps first, by the sizes": (
-        "(float[N, 12, 3] x) => (float[N, 12] logits) { logits = ReduceMean<keepdims=0>(x, "
-        "axes) }", Told(input_shape=(3, 12)), "NLC", 3, 12,
+        ("(float[N, 12, 3] x) => (float[N, 12] logits) { logits = ReduceMean<keepdims=0>(x, "
+        "axes) }"), Told(input_shape=(3, 12)), "NLC", 3, 12,
     ),
     "swapped and back": (
-        f"(float[N, 3, 12] x) => (float[N, 4] logits) {{ {SWAP}t = Transpose<perm=[0, 2, 1]>(s) "
-        f"{BODY.replace('(x,', '(t,')} }}", Told(), "NCL", 3, 12,
+        (f"(float[N, 3, 12] x) => (float[N, 4] logits) {{ {SWAP}t = Transpose<perm=[0, 2, 1]>(s) "
+        f"{BODY.replace('(x,', '(t,')} }}"), Told(), "NCL", 3, 12,
     ),
     "open, as told": (f"{FREE} {{ {BODY} }}", Told(input_shape=(3, 24)), "NCL", 3, 24),
     "open length": (
@@ -209,8 +209,8 @@ REFUSED = {
         f"{HEAD} <float16[1] c = {{1}}> {{ k = Cast<to=1>(c) y = Mul(x, k) }}", "`c` .* is float16",
     ),
     "quantised": (
-        f"{HEAD} <float s = {{0.1}}, uint8 z = {{0}}> {{ q = QuantizeLinear(x, s, z) "
-        "y = DequantizeLinear(q, s, z) }", r"\(QuantizeLinear\) .* is quantised already.*int8",
+        (f"{HEAD} <float s = {{0.1}}, uint8 z = {{0}}> {{ q = QuantizeLinear(x, s, z) "
+        "y = DequantizeLinear(q, s, z) }"), r"\(QuantizeLinear\) .* is quantised already.*int8",
     ),
     "chance": (f"{HEAD} {{ r = RandomNormalLike(x) y = Add(x, r) }}", "draws random numbers"),
     "dropout in training": (
@@ -218,12 +218,12 @@ REFUSED = {
         r"\(Dropout\) .* is in training mode. Call model.eval\(\)",
     ),
     "batch norm in training": (
-        f"{HEAD} <float[3] s = {{1, 1, 1}}> {{ y, m, v = BatchNormalization<training_mode=1>"
-        "(x, s, s, s, s) }", "is in training mode",
+        (f"{HEAD} <float[3] s = {{1, 1, 1}}> {{ y, m, v = BatchNormalization<training_mode=1>"
+        "(x, s, s, s, s) }"), "is in training mode",
     ),
     "control flow": (
-        f"{HEAD} <bool c = {{1}}> {{ y = If<then_branch = g1 () => (float[N, 3, 12] a) "
-        "{ a = Relu(x) }, else_branch = g2 () => (float[N, 3, 12] b) { b = Neg(x) }>(c) }",
+        (f"{HEAD} <bool c = {{1}}> {{ y = If<then_branch = g1 () => (float[N, 3, 12] a) "
+        "{ a = Relu(x) }, else_branch = g2 () => (float[N, 3, 12] b) { b = Neg(x) }>(c) }"),
         r"\(If\) .* is control flow",
     ),
     "depends on the batch": (
