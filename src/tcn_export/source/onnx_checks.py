@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ OLDEST_OPSET = 7
 MOST_VALUES = 2**28
 """Values of the largest tensor, for one window: 1 GiB in float32."""
 MOST_NODES = 100_000
+_DEEPEST = 100
 
 _STANDARD = ("", "ai.onnx")
 _CONTROL = {"If", "Loop", "Scan", "SequenceMap"}
@@ -46,9 +48,9 @@ def standardize(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
                 f"{path} is written in ONNX operator set {entry.version}; expected "
                 f"{OLDEST_OPSET} or newer. Export it again."
             )
+    _check_functions(path, model)  # first: the checker unfolds them too
     _check(path, model)
     if model.functions:
-        _check_functions(path, model)
         model = inliner.inline_local_functions(model)
     _check_nodes(path, model)
     if model.graph.sparse_initializer:
@@ -110,17 +112,26 @@ def _check_functions(path: Path, model: onnx.ModelProto) -> None:
         if key not in functions:
             return 1
         if key not in sizes:
-            if depth > len(functions):
-                return MOST_NODES + 1  # it calls itself
-            calls = ((node.domain, node.op_type) for node in functions[key].node)
+            if depth > _DEEPEST:
+                return MOST_NODES + 1  # perhaps it calls itself
+            calls = _calls(functions[key].node)
             sizes[key] = min(sum(size(call, depth + 1) for call in calls), MOST_NODES + 1)
         return sizes[key]
 
-    if sum(size((node.domain, node.op_type), 0) for node in model.graph.node) > MOST_NODES:
+    if sum(size(call, 0) for call in _calls(model.graph.node)) > MOST_NODES:
         raise CheckpointError(
-            f"the functions in {path} unfold to more than {MOST_NODES:,} operators. It is "
-            "forged, or no network for a device."
+            f"{path} unfolds to more than {MOST_NODES:,} operators, or its functions call "
+            f"each other more than {_DEEPEST} deep. It is forged, or no network for a device."
         )
+
+
+def _calls(nodes: Iterable[onnx.NodeProto]) -> Iterator[tuple[str, str]]:
+    """What nodes call, and the nodes of the graphs in their attributes."""
+    for node in nodes:
+        yield node.domain, node.op_type
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _calls(graph.node)
 
 
 def _check_nodes(path: Path, model: onnx.ModelProto) -> None:

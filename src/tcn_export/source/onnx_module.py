@@ -47,9 +47,9 @@ class OnnxModule(nn.Module):
         for i, name in enumerate(self._names):
             value = self.get_parameter(f"constant_{i}").detach()
             feeds[name] = (value.float() if name in single else value).numpy()
-        values = [
-            torch.from_numpy(np.ascontiguousarray(y)) for y in evaluator.run(None, feeds)
-        ]
+        with np.errstate(all="ignore"):  # what is not finite shows in the answers
+            answers = evaluator.run(None, feeds)
+        values = [torch.from_numpy(np.ascontiguousarray(y)) for y in answers]
         return tuple(values) if len(values) > 1 else values[0]
 
 

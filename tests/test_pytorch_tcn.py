@@ -1,0 +1,128 @@
+"""pytorch-tcn's `TCN`, as its users have it: exported unmodified through its own class."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pytorch_tcn import TCN
+
+from support import run
+from tcn_export import ExportOptions, export, load_bundle, verify
+from tcn_export.cli.export import main as export_command
+from tcn_export.cli.verify import main as verify_command
+
+STEPS = 40
+NETWORK = {
+    "num_inputs": 3, "num_channels": [8, 12, 12], "kernel_size": 3, "output_projection": 5,
+}  # fmt: skip
+"""Levels that widen once and then do not: with a projection of the residual, and without."""
+NORMS = ["batch_norm", "weight_norm", "layer_norm"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def exported(layout="NCL", **arguments):
+    """Export by the library, and verify the bundle that was written."""
+    result = export(
+        None,
+        ExportOptions(
+            factory="pytorch_tcn:TCN",
+            factory_args={**NETWORK, **arguments},
+            input_shape=(NETWORK["num_inputs"], STEPS),
+            input_layout=layout,
+            task="regression",
+            layout="1d",
+        ),
+    )
+    assert result.report.verdict == "pass"
+    bundle = load_bundle(result.bundle.path)
+    assert verify(bundle).verdict == "pass"
+    return bundle
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("more", ["use_skip_connections", "use_gate"])
+def test_every_form_of_it_keeps_parity(norm, causal, more):
+    bundle = exported(use_norm=norm, causal=causal, **{more: True})
+    (spec,) = bundle.manifest.signature.outputs
+    assert spec.shape == ("batch", 5, STEPS)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_artifact_answers_as_a_network_of_the_same_weights(norm):
+    """Not by our own oracle: by the user's, called as its users call it."""
+    bundle = exported(use_norm=norm)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # as a factory is called
+        network = TCN(**NETWORK, use_norm=norm).eval()
+    x = np.random.default_rng(0).standard_normal((2, 3, STEPS)).astype(np.float32)
+    with torch.no_grad():
+        want = network(torch.from_numpy(x)).numpy()
+    got = bundle.runner(threads=1).run({"signal": x})["forecast"]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("told", [None, "NLC"])
+def test_steps_before_channels_are_turned(told):
+    bundle = exported(told, input_shape="NLC", use_norm="layer_norm")
+    assert bundle.manifest.signature.inputs[0].shape == ("batch", 3, STEPS)
+    assert bundle.manifest.signature.outputs[0].shape == ("batch", 5, STEPS)
+    assert "takes (batch, steps, channels)" in bundle.manifest.source["notes"][0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = TCN(**NETWORK, input_shape="NLC", use_norm="layer_norm").eval()
+    x = np.random.default_rng(0).standard_normal((2, 3, STEPS)).astype(np.float32)
+    with torch.no_grad():
+        want = network(torch.from_numpy(x).transpose(1, 2)).transpose(1, 2).numpy()
+    got = bundle.runner(threads=1).run({"signal": x})["forecast"]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_command_exports_it_and_verifies_it(norm, causal):
+    arguments = {
+        **NETWORK, "use_norm": norm, "causal": causal, "use_skip_connections": True,
+        "use_gate": True,
+    }  # fmt: skip
+    done = run(
+        export_command, "--factory", "pytorch_tcn:TCN", "--factory-args",
+        json.dumps(arguments), "--input-shape", f"3,{STEPS}", "--target", "onnx", "--task",
+        "regression", "--json",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert done.json["bundle"] == "exported/TCN-onnx-float32"
+    assert done.json["verified"]
+    done = run(verify_command, "exported/TCN-onnx-float32")
+    assert done.code == 0, done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_trained_weights_come_from_a_file(suffix, folder):
+    torch.manual_seed(7)
+    network = TCN(**NETWORK)
+    if suffix == ".pt":
+        torch.save(network.state_dict(), folder / f"own{suffix}")
+    else:
+        from safetensors.torch import save_file
+
+        save_file(network.state_dict(), folder / f"own{suffix}")
+    done = run(
+        export_command, f"own{suffix}", "--factory", "pytorch_tcn:TCN", "--factory-args",
+        json.dumps(NETWORK), "--input-shape", f"3,{STEPS}", "--target", "onnx", "--layout",
+        "1d",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    x = np.random.default_rng(0).standard_normal((2, 3, STEPS)).astype(np.float32)
+    with torch.no_grad():
+        want = network.eval()(torch.from_numpy(x)).numpy()
+    got = load_bundle("exported/own-onnx-float32").runner(threads=1).run({"signal": x})
+    np.testing.assert_allclose(got["logits"], want, rtol=1e-4, atol=1e-5)
