@@ -20,7 +20,6 @@ from tcn_export.source.onnx_double import OnlySingle
 from tcn_export.source.onnx_kernels import KERNELS
 from tcn_export.source.onnx_module import OnnxModule
 
-OPSETS = st.sampled_from([9, 11, 13, 17, 20])
 W = np.random.default_rng(0).standard_normal((4, 3, 3))
 SCALE = np.linspace(0.5, 2, 3)
 

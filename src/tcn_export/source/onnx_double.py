@@ -33,6 +33,7 @@ def in_double(model: onnx.ModelProto) -> tuple[onnx.ModelProto, frozenset[str]]:
     double.CopyFrom(model)
     graph = double.graph
     single = _constants_that_stay(model)
+    versions = {entry.domain: entry.version for entry in model.opset_import}
     del graph.value_info[:]
     for value in (*graph.input, *graph.output):
         if value.type.tensor_type.elem_type == _FLOAT and value.name not in single:
@@ -44,11 +45,25 @@ def in_double(model: onnx.ModelProto) -> tuple[onnx.ModelProto, frozenset[str]]:
             elif attribute.HasField("t") and attribute.t.data_type == _FLOAT:
                 array = onnx.numpy_helper.to_array(attribute.t).astype(float)
                 attribute.t.CopyFrom(onnx.numpy_helper.from_array(array, attribute.t.name))
+        _stash_in_double(node, versions[node.domain])
     try:
         onnx.checker.check_model(double, full_check=True)
     except (ValidationError, InferenceError) as error:
         raise OnlySingle(f"in float64 it is no valid model ({_first_line(error)})") from error
     return double, single
+
+
+def _stash_in_double(node: onnx.NodeProto, version: int) -> None:
+    """Keep a norm from rounding to float32 in between, which it does unless told otherwise."""
+    if node.op_type != "GroupNormalization":
+        return
+    if "stash_type" not in onnx.defs.get_schema(node.op_type, version).attributes:
+        return
+    told = {attribute.name: attribute for attribute in node.attribute}
+    if "stash_type" in told:
+        told["stash_type"].i = _DOUBLE
+    else:
+        node.attribute.append(onnx.helper.make_attribute("stash_type", _DOUBLE))
 
 
 def _constants_that_stay(model: onnx.ModelProto) -> frozenset[str]:

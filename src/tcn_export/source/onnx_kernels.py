@@ -99,6 +99,15 @@ class AveragePool(AveragePool_19):  # type: ignore[misc]
         return (functional.avg_pool1d(padded, size, stride).numpy(),)
 
 
+class GlobalMaxPool(OpRun):
+    """``GlobalMaxPool`` that keeps its axes; the evaluator's own drops those of one value."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
 class BatchNormalization(OpRun):
     """``BatchNormalization`` with its own statistics, in the precision of its input.
 
@@ -142,7 +151,9 @@ class Gelu(OpRun):
         return (functional.gelu(_tensor(x), approximate=approximate or "none").numpy(),)
 
 
-KERNELS: list[Any] = [Conv, ConvTranspose, AveragePool, BatchNormalization, Erf, Gelu]
+KERNELS: list[Any] = [
+    Conv, ConvTranspose, AveragePool, GlobalMaxPool, BatchNormalization, Erf, Gelu,
+]  # fmt: skip
 
 
 def _tensor(array: Array) -> Tensor:
