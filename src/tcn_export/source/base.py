@@ -24,6 +24,8 @@ Kind = Literal["checkpoint", "factory", "weights", "program", "onnx"]
 INPUT = "signal"
 OUTPUTS: dict[Task, str] = {"classification": "logits", "regression": "forecast"}
 """Names of input and output, whoever made the network."""
+MOST_VALUES = 2**28
+"""Of the largest tensor in a stranger's file, for one window: 1 GiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

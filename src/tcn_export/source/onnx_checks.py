@@ -12,10 +12,9 @@ from onnx.checker import ValidationError
 from onnx.shape_inference import InferenceError
 
 from tcn_export.errors import CheckpointError, UnsupportedModelError
+from tcn_export.source.base import MOST_VALUES
 
 OLDEST_OPSET = 7
-MOST_VALUES = 2**28
-"""Values of the largest tensor, for one window: 1 GiB in float32."""
 MOST_NODES = 100_000
 _DEEPEST = 100
 

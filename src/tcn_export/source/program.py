@@ -19,6 +19,7 @@ from tcn_export.source.probe import check_weights
 from tcn_export.source.program_module import Program, ProgramModule, Ref, Step
 from tcn_export.source.program_operators import find_operator, is_aten, is_check
 from tcn_export.source.program_reading import DTYPES, Archive, broken, integer
+from tcn_export.source.program_sizes import check_sizes
 
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'.*|(\w+))")
 _PATH = re.compile(r"\w+(\.\w+)*")
@@ -55,18 +56,21 @@ def load_program(path: Path, told: Told) -> Source:
         signature = module["signature"]
         weights, signal = _inputs(path, signature["input_specs"])
         steps = tuple(_steps(path, graph["nodes"]))
+        _check_keeps_weights(path, steps, weights)
         answers = _answers(path, signature["output_specs"], module["module_call_graph"])
         sizes, allowed = _sizes(path, graph["tensor_values"][signal], entries)
         writer = f"torch.export {entries['torch_version']}"
         program = Program(signal, {k: tensors[k] for k in weights}, weights, steps, answers)
         network = ProgramModule(program)
+        found = settle(path, signal, sizes, told, map(_move, steps), allowed)
     check_weights(str(path), network, UnsupportedModelError)
+    check_sizes(path, network, found)
     return source_from_file(
         path,
         "program",
         archive.sha256,
         network,
-        settle(path, signal, sizes, told, map(_move, steps), allowed),
+        found,
         told,
         writer,
         f"dynamic_shapes={{'{signal}': {{0: torch.export.Dim('batch')}}}}",
@@ -131,10 +135,7 @@ def _answers(path: Path, specs: list[Any], calls: list[Any]) -> dict[str, str]:
         ((kind, entry),) = spec.items()
         if kind != "user_output":
             changed = entry.get("buffer_name") or entry.get("user_input_name") or kind
-            raise UnsupportedModelError(
-                f"{path} changes `{changed}` while it runs; expected answers only. Call "
-                "model.eval() before torch.export.export, and keep no state between calls."
-            )
+            raise UnsupportedModelError(_changes(path, changed))
         ((form, value),) = entry["arg"].items()
         if form not in ("as_tensor", "as_none"):
             raise UnsupportedModelError(
@@ -186,6 +187,27 @@ def _steps(path: Path, nodes: list[Any]) -> Iterator[Step]:
         stack = str(node["metadata"].get("nn_module_stack", "")).rpartition(";")[2]
         scope = stack.split(",")[1] if stack.count(",") >= 2 else ""
         yield Step(function, arguments, outputs, scope if _PATH.fullmatch(scope) else "")
+
+
+def _check_keeps_weights(
+    path: Path, steps: tuple[Step, ...], weights: Mapping[str, str]
+) -> None:
+    """Raise `UnsupportedModelError` where an operator writes into a weight."""
+    places = {name: place for place, name in weights.items()}
+    for step in steps:
+        schema = getattr(step.function, "_schema", None)
+        for formal in schema.arguments if schema is not None else ():
+            given = step.arguments.get(formal.name)
+            writes = formal.alias_info is not None and formal.alias_info.is_write
+            if writes and isinstance(given, Ref) and given.name in places:
+                raise UnsupportedModelError(_changes(path, places[given.name]))
+
+
+def _changes(path: Path, place: str) -> str:
+    return (
+        f"{path} changes `{place}` while it runs; expected answers only. Call model.eval() "
+        "before torch.export.export, and keep no state between calls."
+    )
 
 
 def _output(entry: Mapping[str, Any]) -> str | list[str] | None:

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_LARGEST = 2**63
+"""Of the numbers; multiplied on and on they would fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ref:
@@ -113,6 +116,8 @@ class ProgramModule(_Scope):
             result = self.get_submodule(step.scope)(step.function, positional, named)
         else:
             result = step.function(*positional, **named)
+        if isinstance(result, int) and abs(result) > _LARGEST:
+            raise OverflowError(f"`{step.function.__name__}` gives a number beyond 2^63")
         results = result if len(step.outputs) > 1 else (result,)
         for names, one in zip(step.outputs, results, strict=True):
             if isinstance(names, list):
