@@ -23,6 +23,7 @@ from tcn_export.files import check_writable
 from tcn_export.graph import Graph
 from tcn_export.halving import halve
 from tcn_export.judging import Stages, judge
+from tcn_export.measuring import measure_dependence
 from tcn_export.options import DYNAMIC, ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
@@ -81,12 +82,14 @@ def export(
     check_writable(options.out)
 
     with progress.stage(f"Reading {model or options.factory}"):
-        source = _read_source(model, options)
+        source = read_source(model, options)
         length = _length(source, options)
         data = read_export_data(source, source.signature.with_length(length), options)
         source = informed(source, data)
     with progress.stage("Capturing the graph"):
-        graph = _capture(source, length, options)
+        captured, graph = _capture(source, length, options)
+    with progress.stage("Measuring what the outputs depend on"):
+        dependence = measure_dependence(source, captured, options.seed)
     built = _build(graph, source, data, options, progress)
     golden, report = judge(source, built.artifact, built.stages, data, options, progress)
     if report.missing and options.bundle_only:
@@ -101,6 +104,7 @@ def export(
     manifest = describe(
         source, built.artifact, built.graph, data, options, report, latency,
         quantization=built.quantization, engine=built.engine, builder=built.builder,
+        **dependence.to_json(),
     )  # fmt: skip
     files = {
         **built.artifact.files,
@@ -132,7 +136,8 @@ def _name(model: Path | str | None, options: ExportOptions) -> str:
     return options.factory.partition(":")[2]
 
 
-def _read_source(model: Path | str | None, options: ExportOptions) -> Source:
+def read_source(model: Path | str | None, options: ExportOptions) -> Source:
+    """Read the file that was given, or let the factory make the network."""
     if model is not None:
         from tcn_export.source.checkpoint import load_source
 
@@ -158,14 +163,18 @@ def _length(source: Source, options: ExportOptions) -> int | None:
     return options.length if isinstance(options.length, int) else None
 
 
-def _capture(source: Source, length: int | None, options: ExportOptions) -> Graph:
+def _capture(
+    source: Source, length: int | None, options: ExportOptions
+) -> tuple[Graph, Graph]:
+    """The graph as it was captured, and as the target gets it."""
     from tcn_export.capture import capture
     from tcn_export.rewrite.base import run_plan
     from tcn_export.rewrite.plans import PLANS
 
     is_wide = options.target == "trt" and options.trt.layout == "2d"
     plan = PLANS[f"{options.target}-2d" if is_wide else options.target]
-    return run_plan(plan, capture(source, length, options.operator_set))
+    captured = capture(source, length, options.operator_set)
+    return captured, run_plan(plan, captured)
 
 
 def _build(

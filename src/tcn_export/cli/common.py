@@ -140,6 +140,11 @@ class Screen:
             for table in tables:
                 self.console.print(table())
 
+    def warning(self, text: str) -> None:
+        """Print what the user should know although all went well."""
+        if self.verbosity >= 0:
+            click.echo(f"Warning: {text}", err=True)
+
     def failure(self, line: str) -> None:
         """Print under ``--quiet`` what must not go unsaid."""
         if self.verbosity < 0 and not self.as_json:

@@ -30,7 +30,7 @@ def demand(
     needed: dict[ir.Value, Steps] = {}
     if wanted is None:
         outputs = [value for value in model.graph.outputs if value in timeline.tracks]
-        wanted = {value: _all_steps(timeline, value) for value in outputs}
+        wanted = {value: np.arange(steps_of(timeline, value)) for value in outputs}
     for output, steps in wanted.items():
         _need(needed, output, steps)
     for node in reversed(list(model.graph)):
@@ -43,7 +43,7 @@ def demand(
                 if value is None or value not in timeline.tracks:
                     continue
                 if position in reads:
-                    length = _length(timeline, value)
+                    length = steps_of(timeline, value)
                     _need(needed, value, reads[position].read_by(needed[output], length))
                 elif timeline.tracks[value].axis is None:
                     _need(needed, value, ONCE)
@@ -54,15 +54,15 @@ def _need(needed: dict[ir.Value, Steps], value: ir.Value, steps: Steps) -> None:
     needed[value] = np.union1d(needed[value], steps) if value in needed else np.unique(steps)
 
 
-def _all_steps(timeline: Timeline, value: ir.Value) -> Steps:
-    if timeline.tracks[value].axis is None:
-        return ONCE
-    return np.arange(_length(timeline, value))
+def steps_of(timeline: Timeline, value: ir.Value) -> int:
+    """How many steps a value has; one where it has no time axis.
 
-
-def _length(timeline: Timeline, value: ir.Value) -> int:
+    Raises:
+        NotFollowed: Its length is symbolic.
+    """
     axis = timeline.tracks[value].axis
-    assert axis is not None
+    if axis is None:
+        return 1
     length = size_of(value, axis)
     if length is None:
         raise NotFollowed(f"the length of `{value.name}` is symbolic")
