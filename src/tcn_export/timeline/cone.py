@@ -90,7 +90,7 @@ def draw_cone(
     window = steps_of(timeline, signal)
     value, step = _read_step(timeline, output, window)
     needed = demand(model, timeline, {value: np.array([step])})
-    if signal not in needed:
+    if not len(needed.get(signal, ())):
         return None
     at = int(positions(timeline, value, window)[step])
     layers = [(signal, Window(), signal.name or "")]
@@ -127,7 +127,7 @@ def _read_step(timeline: Timeline, output: ir.Value, window: int) -> tuple[ir.Va
         if step >= 0:
             return value, step
     reach = timeline.tracks[value].reach
-    room = window - 1 - max(0, 0 if reach is None else reach.from_the_end().lookahead)
+    room = window - 1 - max(0, 0 if reach is None else reach.from_its_step().lookahead)
     fits = np.flatnonzero(positions(timeline, value, window) <= room)
     return value, int(fits[-1]) if len(fits) else 0
 

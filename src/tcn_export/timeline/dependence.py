@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from tcn_export.graph import Graph
@@ -30,7 +31,7 @@ class Read:
         output: Its name.
         how: In words: "every step", "the last step", "ReduceMean over time".
         reach: Of every step that is read there, with offsets from the step of the signal that
-            it stands for (`Reach.from_the_end`); None where they have none in common.
+            it stands for (`Reach.from_its_step`); None where they have none in common.
     """
 
     output: str
@@ -98,7 +99,9 @@ class Dependence:
                 f"padding. Longer windows tell more: --length {reach.receptive_field}."
             )
         idle = self.window - self.needed
-        if idle >= UNREAD_SHARE * self.window:
+        if not self.needed:
+            found.append("no step of the window can reach an answer: all that is read is padding.")
+        elif idle >= UNREAD_SHARE * self.window:
             advice = (
                 f" Leave the first {self.unread} out: --length {self.window - self.unread}."
             )
@@ -154,11 +157,11 @@ def find_dependence(graph: Graph) -> tuple[Dependence, Timeline]:
     read = [found for output in outputs for found in _reads(timeline, output, window)]
     refusals = [why for output in outputs for why in timeline.tracks[output].refusals]
     followed = [] if refusals else [value for _, value in read]
-    steps = demand(model, timeline).get(signal)
+    needed = demand(model, timeline).get(signal, np.zeros(0, np.int64))
     return Dependence(
         window,
-        0 if steps is None else len(steps),
-        window if steps is None else int(steps[0]),
+        len(needed),
+        int(needed[0]) if len(needed) else window,
         tuple(found for found, _ in read),
         tuple(map(where, first_to_look_ahead(model, timeline, followed, signal))),
         tuple(dict.fromkeys(refusals)),
@@ -189,4 +192,4 @@ def _reads(
 
 
 def _reach(track: Track) -> Reach | None:
-    return None if track.reach is None else track.reach.from_the_end()
+    return None if track.reach is None else track.reach.from_its_step()

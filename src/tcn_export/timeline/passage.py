@@ -30,14 +30,12 @@ class Window:
     Attributes:
         stride: Steps of the input per step of the output.
         offsets: Ascending.
-        missing: So many steps the output has less than the input, whose steps are counted
-            ``stride`` at a time: those that crops or an unpadded kernel cost. Negative where
-            padding brought more.
+        behind: Steps that are padded at the end of the input; negative where some are cropped.
     """
 
     stride: int = 1
     offsets: tuple[int, ...] = (0,)
-    missing: int = 0
+    behind: int = 0
 
     def read_by(self, steps: Steps, length: int) -> Steps:
         """The steps of an input of ``length`` steps that ``steps`` of the output need."""

@@ -24,7 +24,7 @@ def positions(timeline: Timeline, value: ir.Value, window: int) -> Steps:
         return np.array([max(read, default=window - 1)])
     if track.reach is None:
         return window - 1 - np.arange(steps)[::-1] * window // steps
-    return track.reach.first + np.arange(steps) * track.reach.stride
+    return track.reach.place.first + np.arange(steps) * track.reach.stride
 
 
 def picked(timeline: Timeline, end: End) -> int:
@@ -42,7 +42,7 @@ def steps_ahead(model: ir.Model, timeline: Timeline, value: ir.Value, signal: ir
     """
     reach = timeline.tracks[value].reach
     if reach is not None:
-        return reach.from_the_end().lookahead
-    needed = demand(model, timeline, {value: np.zeros(1, np.int64)})
+        return reach.from_its_step().lookahead
+    needed = demand(model, timeline, {value: np.zeros(1, np.int64)}).get(signal, ())
     first = int(positions(timeline, value, steps_of(timeline, signal))[0])
-    return int(needed[signal].max()) - first if signal in needed else 0
+    return int(max(needed, default=first)) - first
