@@ -137,12 +137,12 @@ def bundle_table(bundle: Bundle) -> RenderableType:
 
 
 def property_table(properties: dict[str, Any]) -> RenderableType:
-    """Names and values, one per line."""
+    """Names and values, one per line; what is not known is left out."""
     table = _properties()
     for name, value in properties.items():
         if name == "dependence":
             _add_dependence(table, properties)
-        elif name not in TOLD_TOGETHER:
+        elif name not in TOLD_TOGETHER and value is not None:
             table.add_row(name, str(value))
     return table
 

@@ -100,7 +100,9 @@ class Dependence:
             )
         idle = self.window - self.needed
         if not self.needed:
-            found.append("no step of the window can reach an answer: all that is read is padding.")
+            found.append(
+                "no step of the window can reach an answer: all that is read is padding."
+            )
         elif idle >= UNREAD_SHARE * self.window:
             advice = (
                 f" Leave the first {self.unread} out: --length {self.window - self.unread}."
