@@ -131,8 +131,7 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     bundle, report = result.bundle, result.report
     from tcn_export.report import terminal
 
-    for warning in (bundle.manifest.dependence or {}).get("warnings", ()):
-        screen.warning(warning)
+    screen.warnings(bundle.manifest.dependence)
     path = shlex.quote(str(bundle.path))
     screen.result(
         lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},

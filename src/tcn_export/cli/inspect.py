@@ -44,21 +44,14 @@ def main(screen: Screen, path: Path | None, **options: Any) -> int:
                 "it itself. Leave it out."
             )
         bundle = load_bundle(path)
-        screen.result(
-            bundle.manifest.to_json,
-            lambda: terminal.bundle_table(bundle),
-            lambda: "",
-            lambda: cone_drawing(bundle.manifest.to_json()),
-        )
+        entries = bundle.manifest.to_json()
+        table = terminal.bundle_table(bundle)
     else:
         from tcn_export.inspection import describe_model
         from tcn_export.options import ExportOptions
 
-        properties = describe_model(path, ExportOptions(**options), screen.progress())
-        screen.result(
-            lambda: properties,
-            lambda: terminal.property_table(properties),
-            lambda: "",
-            lambda: cone_drawing(properties),
-        )
+        entries = describe_model(path, ExportOptions(**options), screen.progress())
+        table = terminal.property_table(entries)
+    screen.warnings(entries["dependence"])
+    screen.result(lambda: entries, lambda: table, lambda: "", lambda: cone_drawing(entries))
     return 0

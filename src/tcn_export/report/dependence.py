@@ -32,7 +32,7 @@ def dependence_lines(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if found["measured"] is not None:
         lines.append(("measured", _measured(entries, found["measured"])))
-    return [*lines, *(("warning", warning) for warning in found["warnings"])]
+    return lines
 
 
 def _field(entries: Mapping[str, Any], rate: float | None) -> str:

@@ -191,7 +191,7 @@ def _add_signature(table: Table, manifest: Manifest) -> None:
 
 def _add_dependence(table: Table, entries: Mapping[str, Any]) -> None:
     for name, value in dependence_lines(entries):
-        table.add_row(name, Text(value, "yellow") if name == "warning" else value)
+        table.add_row(name, value)
 
 
 def _add_engine(table: Table, bundle: Bundle) -> None:
