@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import hypothesis
 import pytest
 import torch
 
-from support import make_checkpoint, make_data
+from bundles import slowed, write_candidates
+from support import make_checkpoint, make_data, run
+from tcn_export.bundle import Bundle
+from tcn_export.cli.export import main as export_command
 from tcn_export.targets.cuda_driver import ask_driver
 
 hypothesis.settings.register_profile(
@@ -72,6 +76,27 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_data(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Windows for `tiny_model`, labelled with its own answers."""
     return make_data(tmp_path_factory.mktemp("tiny-data") / "tiny.npz", tiny_model, 300)
+
+
+@pytest.fixture(scope="session")
+def tiny_exports(
+    tiny_model: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Bundles of `tiny_model` for the CPU, by precision; copy what you change."""
+    out = tmp_path_factory.mktemp("tiny-exports")
+    for precision, more in (("float32", []), ("int8", ["--data", tiny_data, "--max-drop", 5])):
+        options = ["--target", "onnx", "--precision", precision, *more, "--out", out, "-q"]
+        assert run(export_command, tiny_model, *options).code == 0
+    return {precision: out / f"tiny-onnx-{precision}" for precision in ("float32", "int8")}
+
+
+@pytest.fixture
+def tunable(tiny_exports: dict[str, Path], tmp_path: Path) -> Bundle:
+    """A bundle with candidates: on a machine far away the slow one was the fastest."""
+    path = shutil.copytree(tiny_exports["float32"], tmp_path / "bundle")
+    model = (path / "model.onnx").read_bytes()
+    models = {"slow": slowed(model, 400), "lean": model, "slower": slowed(model, 800)}
+    return write_candidates(path, models, choice="slow")
 
 
 @pytest.fixture(scope="session")

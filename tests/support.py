@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,27 @@ def run(command: click.Command, *arguments: object) -> Ran:
     """Run a command in this process; an exception that it lets through is raised."""
     result = CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
     return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+_BLOCKED = ("torch", "onnx", "onnx_ir", "onnxscript", "lightning", "aeon", "sklearn", "scipy")
+_WITHOUT = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {_BLOCKED}:
+            raise ImportError(name + " is not installed here")
+sys.meta_path.insert(0, Block())
+from tcn_export.cli.COMMAND import main
+main()
+"""
+
+
+def run_without_torch(command: str, *arguments: object) -> Ran:
+    """Run a command in a process of its own, where only what a device needs is installed."""
+    program = _WITHOUT.replace("COMMAND", command)
+    line = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def operators(graph: Graph | ir.Model) -> list[str]:

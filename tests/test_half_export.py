@@ -57,6 +57,10 @@ def test_any_architecture_keeps_its_signal(tmp_path_factory, config, length, dyn
     assert run(verify_command, path).code == 0
 
 
+PLAIN = ("--layout", "1d", "--keep-all-steps")
+"""Where operators and their names are looked at."""
+
+
 @pytest.fixture(scope="module")
 def overflowing(tmp_path_factory):
     """A network with one layer's output 1e5 times as large, and taken back behind it."""
@@ -80,7 +84,7 @@ def overflowing(tmp_path_factory):
 
 def test_layer_beyond_the_range_stays_in_float32_and_is_named(overflowing, tmp_path):
     model, data = overflowing
-    ran, path, proto = exported(model, tmp_path, "--data", data)
+    ran, path, proto = exported(model, tmp_path, "--data", data, *PLAIN)
     assert ran.code == 0, ran.stdout
     (step,) = [s for s in ran.json["rewrites"] if s["name"] == "half_precision"]
     beyond = [r["node"] for r in step["refusals"] if "beyond the 65504" in r["reason"]]
@@ -113,7 +117,7 @@ def test_raw_values_far_from_zero_keep_their_signal(tmp_path):
     state["normalize.mean"].fill_(101_325.0)
     state["normalize.scale"].fill_(0.01)
     model = make_checkpoint(tmp_path / "raw.pt", smallest_variance=0.3, state_dict=state)
-    ran, _, proto = exported(model, tmp_path)
+    ran, _, proto = exported(model, tmp_path, *PLAIN)
     assert ran.code == 0, ran.stdout
     assert [node.op_type for node in proto.graph.node][:3] == ["Sub", "Mul", "Cast"]
 

@@ -15,7 +15,7 @@ import tcn_export
 from tcn_export import extras
 from tcn_export.errors import MissingExtraError
 
-COMMANDS = ("train", "export", "verify", "inspect")
+COMMANDS = ("train", "export", "verify", "bench", "inspect")
 HEAVY = {
     "torch",
     "onnxruntime",
@@ -56,7 +56,8 @@ def test_package_imports_nothing_heavy():
 
 def test_what_a_device_needs_imports_neither_torch_nor_onnx():
     loaded = imported_by(
-        "import tcn_export.verification, tcn_export.report.terminal, tcn_export.cli.progress"
+        "import tcn_export.verification, tcn_export.report.terminal, tcn_export.cli.progress\n"
+        "import tcn_export.benchmarking, tcn_export.report.bench_table"
     )
     assert not loaded & {"torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime"}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tcn_export.cli.bench import main as bench_command
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.inspect import main as inspect_command
 from tcn_export.cli.train import main as train_command
@@ -18,7 +19,7 @@ from tcn_export.cli.verify import main as verify_command
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.M | re.S)
-COMMANDS = (train_command, export_command, verify_command, inspect_command)
+COMMANDS = (train_command, export_command, verify_command, bench_command, inspect_command)
 
 
 def test_blocks_run_one_after_the_other(tmp_path):

@@ -3,13 +3,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from support import make_checkpoint, make_data, run
+from support import make_checkpoint, make_data, run, run_without_torch
 from tcn_export.bundle import load_bundle
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
@@ -202,22 +200,8 @@ def test_manifest_with_another_shape_is_an_error(bundles, tmp_path):
     assert (ran.code, "It was altered" in ran.stderr) == (1, True)
 
 
-BLOCKED = ("torch", "onnx", "onnx_ir", "onnxscript", "lightning", "aeon", "sklearn", "scipy")
-WITHOUT = f"""
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {BLOCKED}:
-            raise ImportError(name + " is not installed here")
-sys.meta_path.insert(0, Block())
-from tcn_export.cli.verify import main
-main()
-"""
-
-
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_verifying_needs_neither_torch_nor_onnx(bundles, tiny_data, precision):
-    arguments = [sys.executable, "-c", WITHOUT, bundles[precision], "--data", tiny_data]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "verified" in done.stdout
+    ran = run_without_torch("verify", bundles[precision], "--data", tiny_data)
+    assert ran.code == 0, ran.stderr
+    assert "verified" in ran.stdout

@@ -6,7 +6,7 @@ Part of ``build_engine.py``: Python 3.8 and numpy only.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,12 @@ class Latency:
     p99_us: float
     calls: int
     threads: int
+
+    @classmethod
+    def over(cls, seconds: Sequence[float] | NDArray[np.float64], threads: int) -> Latency:
+        """Quantiles of the seconds that every call took."""
+        median, p90, p99 = (float(q) * 1e6 for q in np.percentile(seconds, [50, 90, 99]))
+        return cls(median, p90, p99, np.size(seconds), threads)
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the manifest."""
@@ -61,5 +67,4 @@ def measure_latency(
         start = time.perf_counter()
         runner.run(feeds)
         seconds.append(time.perf_counter() - start)
-    median, p90, p99 = (float(q) * 1e6 for q in np.percentile(seconds, [50, 90, 99]))
-    return Latency(median, p90, p99, len(seconds), threads)
+    return Latency.over(seconds, threads)

@@ -56,6 +56,15 @@ class Bundle:
             )
         return load_target(self.manifest.target).runner(self.artifact(), threads)
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of what the runtime loads, and of all files together."""
+        loaded = ENGINE_FILE if ENGINE_FILE in self.files else self.manifest.model
+        files = sum(len(raw) for raw in self.files.values())
+        return {
+            "model_bytes": len(self.files[loaded]),
+            "bundle_bytes": files + (self.path / MANIFEST_FILE).stat().st_size,
+        }
+
     def artifact(self) -> Artifact:
         """What was exported, as the target takes it."""
         manifest = self.manifest

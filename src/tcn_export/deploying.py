@@ -35,11 +35,11 @@ def engine_latency(artifact: Artifact, golden: Golden) -> dict[str, Any]:
     """Latency of one window, from host to host, with and without a captured CUDA graph."""
     from tcn_export.targets.tensorrt.runner import open_engine
 
-    single = next(feed for feed in golden.feeds if feed.name == "single")
-    plain = measure_latency(open_engine(artifact, cuda_graph=False), single.inputs, 0)
+    inputs = golden.single.inputs
+    plain = measure_latency(open_engine(artifact, cuda_graph=False), inputs, 0)
     told: dict[str, Any] = {"plain": plain.to_json()}
     try:
-        captured = measure_latency(open_engine(artifact, cuda_graph=True), single.inputs, 0)
+        captured = measure_latency(open_engine(artifact, cuda_graph=True), inputs, 0)
         told["cuda_graph"] = captured.to_json()
     except ExportError as error:  # not every engine can be captured; the verdict stands
         told["cuda_graph"] = str(error)

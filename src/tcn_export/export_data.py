@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from tcn_export.data import Windows
+from tcn_export.data import Array, Windows
 from tcn_export.errors import DataError
 from tcn_export.graph import Signature
 from tcn_export.npz import load_dataset
@@ -115,6 +115,12 @@ def golden_feeds(
     # Kernels depend on the batch: what most devices are asked is one window.
     alone = Feed(f"{data.kind}_alone", data.kind, {spec.name: windows[:1]})
     return (*feeds, Feed(data.kind, data.kind, {spec.name: windows}), alone)
+
+
+def one_window(source: Source, signature: Signature, seed: int) -> dict[str, Array]:
+    """One window of noise in the model's units: what is fed where only time matters."""
+    spec = signature.inputs[0]
+    return {spec.name: noise_windows(_scale(source), _steps(signature, source), 1, seed)}
 
 
 def golden_windows(size: int) -> int:

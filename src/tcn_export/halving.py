@@ -15,37 +15,42 @@ if TYPE_CHECKING:
     from tcn_export.source.base import Source
 
 
-def halve(
-    graph: Graph,
+def halve_graphs(
+    graphs: Mapping[str, Graph],
     source: Source,
     data: ExportData | None,
     options: ExportOptions,
     progress: Progress,
-) -> tuple[Graph, Graph]:
-    """Convert a graph to float16, but for what its own signals drive beyond the range.
+) -> tuple[dict[str, Graph], dict[str, Graph]]:
+    """Convert equal graphs to float16, but for what their signals drive beyond the range.
 
     Args:
-        graph: The float32 graph.
+        graphs: Float32 graphs, by name of their layout; the first one is measured, for all.
         source: Gives the units of the stress set.
         data: The windows that are judged on; None for the stress set alone.
         options: Seed of the stress set.
         progress: Told of the stage.
 
     Returns:
-        The float16 graph, and the same with its roundings written out: see
+        The float16 graphs, and the same with their roundings written out: see
         `rewrite.explicit_rounding`.
     """
     from tcn_export.rewrite.base import run
     from tcn_export.rewrite.explicit_rounding import ExplicitRounding
     from tcn_export.rewrite.half_precision import HalfPrecision
+    from tcn_export.rewrite.handed_on import carried
     from tcn_export.targets.intermediates import largest_values
     from tcn_export.targets.rounding import check_roundings_are_kept
 
     with progress.stage("Converting to float16"):
         check_roundings_are_kept()
-        largest = largest_values(graph, _signals(graph, source, data, options.seed))
-        half = run(HalfPrecision(largest), graph)
-        return half, run(ExplicitRounding(), half)
+        first = next(iter(graphs.values()))
+        largest = largest_values(first, _signals(first, source, data, options.seed))
+        half = {
+            name: run(HalfPrecision(carried(largest, graph.model)), graph)
+            for name, graph in graphs.items()
+        }
+        return half, {name: run(ExplicitRounding(), graph) for name, graph in half.items()}
 
 
 def _signals(

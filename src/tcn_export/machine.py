@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,8 @@ _PACKAGES = (
     "onnxruntime-gpu",
     "numpy",
 )
+_BUSY = 0.5
+"""Half a core that others use shows in what is measured."""
 _ISA_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "asimd", "asimddp", "i8mm")
 
 
@@ -27,6 +30,28 @@ def tools() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def load() -> float | None:
+    """Processes that wanted a core, on average over the last minute; None where not told."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def busy(load: float | None) -> str | None:
+    """A remark on the `load` that was found before a measurement; None where it is light."""
+    if load is None or load <= _BUSY:
+        return None
+    return (
+        f"the machine was busy: {load:.1f} processes wanted its {cores()} cores in the minute "
+        "before"
+    )
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def host() -> dict[str, str | list[str]]:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
 from tcn_export.parity.rows import Stage
-from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each
+from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Maybe
 from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
@@ -81,6 +81,25 @@ _DEPENDENCE = {
         },
     ),
 }
+_COVERAGE = {
+    "integer_convolutions": int,
+    "convolutions": int,
+    "left_in_float": [TEXT],
+}
+_LAYOUT = {
+    "choice": TEXT,
+    "measured_on": {"cpu": TEXT},
+    "threads": int,
+    "candidates": [
+        {
+            "name": TEXT,
+            "file": TEXT,
+            "median_us": NUMBER,
+            "p90_us": NUMBER,
+            "coverage": Maybe(_COVERAGE),
+        }
+    ],
+}
 _FORM = {
     "name": TEXT,
     "target": TEXT,
@@ -115,13 +134,10 @@ _FORM = {
         {
             "calibration": TEXT,
             "windows": int,
-            "coverage": {
-                "integer_convolutions": int,
-                "convolutions": int,
-                "left_in_float": [TEXT],
-            },
+            "coverage": _COVERAGE,
         },
     ),
+    "layout": (None, _LAYOUT),
     "engine": (None, TEXT),
     "builder": (None, Each(ANYTHING)),
     "parity": {
@@ -144,7 +160,9 @@ _FORM = {
     "waived": [TEXT],
     "files": Each(TEXT),
 }
-_LATER: dict[str, Any] = {"settings": {}, "engine": None, "builder": None, "dependence": None}
+_LATER: dict[str, Any] = {
+    "settings": {}, "dependence": None, "layout": None, "engine": None, "builder": None,
+}  # fmt: skip
 """What older bundles lack, and what that means."""
 _AS_THEY_ARE = _FORM.keys() - {
     "inputs", "outputs", "states", "classes", "rewrites", "waived",
@@ -158,7 +176,8 @@ class Manifest:
     ``receptive_field``, ``lookahead`` and ``causal`` are None where the steps that are read
     have none in common, or a node cannot be followed; ``dependence`` says more, and is None in
     older bundles. ``engine`` says whether there is one, and ``builder`` what its builder said;
-    both are None for targets without engines.
+    both are None for targets without engines. ``layout`` says which reformulation of the graph
+    was chosen among which, by what they took and where; None where there was no choice.
     """
 
     name: str
@@ -180,6 +199,7 @@ class Manifest:
     verified: bool
     waived: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    layout: Mapping[str, Any] | None = None
     engine: str | None = None
     builder: Mapping[str, Any] | None = None
     hop: int | None = None
@@ -215,6 +235,7 @@ class Manifest:
             "host": dict(self.host),
             "rewrites": [dict(step) for step in self.rewrites],
             "quantization": dict(self.quantization) if self.quantization else None,
+            "layout": dict(self.layout) if self.layout is not None else None,
             "engine": self.engine,
             "builder": dict(self.builder) if self.builder is not None else None,
             "parity": dict(self.parity),

@@ -26,6 +26,14 @@ OLDEST_OPSET, NEWEST_OPSET = 17, 24
 DEFAULT_OPSETS = {"onnx": 20, "cuda": 20, "trt": 18}
 """20: the newest one whose QuantizeLinear every current ONNX Runtime has kernels for. 18: the
 oldest one that PyTorch exports without conversion, which every TensorRT since 10.3 reads."""
+AUTO = "auto"
+"""Given as layout: choose the one that is fastest here."""
+LAYOUTS = {
+    "onnx": ("1d", "1d-direct", "1d-padded", "2d", "2d-padded", "2d-fused"),
+    "cuda": ("1d", "1d-direct", "2d"),
+    "trt": ("1d", "2d"),
+}
+"""By target: names of equal graphs (`rewrite.plans.LAYOUTS`) that differ in speed there."""
 CALIBRATION_WINDOWS = 512
 TASKS = ("classification", "regression")
 CUDA_GRAPH_TARGETS = ("cuda", "trt")
@@ -53,6 +61,9 @@ class ExportOptions:
         factory_args: Keyword arguments of the factory.
         input_shape: Channels and steps of a window; a factory's network does not tell.
         task: What the outputs of a factory's network mean; None for classification.
+        layout: One of `LAYOUTS`; `AUTO` measures them all where the target runs here, and
+            takes the fastest.
+        keep_all_steps: Compute every step of every layer, needed or not.
         cuda_graph: Have the runner capture its calls as CUDA graphs and replay them.
         trt: How TensorRT builds the engine.
         bundle_only: A device kit is all that is wanted: that no engine ran here is waived.
@@ -77,6 +88,8 @@ class ExportOptions:
     factory_args: Mapping[str, Any] | None = None
     input_shape: tuple[int, int] | None = None
     task: Literal["classification", "regression"] | None = None
+    layout: str = AUTO
+    keep_all_steps: bool = False
     cuda_graph: bool = False
     trt: TensorRTSettings = TensorRTSettings()  # noqa: RUF009 - frozen
     bundle_only: bool = False
@@ -140,6 +153,11 @@ class ExportOptions:
                 "ONNX Runtime computes a quantised graph in float on CUDA: int8 would cost "
                 "accuracy there and gain nothing. Use --target trt for int8 on a GPU, or "
                 "leave --precision out."
+            )
+        if self.layout not in (AUTO, *LAYOUTS[self.target]):
+            raise UsageError(
+                f"the layout {self.layout!r} is none of {', '.join(LAYOUTS[self.target])} for "
+                f"the target {self.target}, nor {AUTO!r}."
             )
         if self.cuda_graph and self.target not in CUDA_GRAPH_TARGETS:
             raise UsageError(

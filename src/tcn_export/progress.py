@@ -26,8 +26,9 @@ class Silent:
     def stage(self, title: str, total: int | None = None) -> AbstractContextManager[Advance]:
         """Do nothing, and report to nobody."""
         del title, total
-        return nullcontext(_ignore)
+        return nullcontext(ignore)
 
 
-def _ignore(units: int = 1, /) -> None:
+def ignore(units: int = 1, /) -> None:
+    """Stand for `Advance` where nobody watches."""
     del units

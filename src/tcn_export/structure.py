@@ -1,8 +1,8 @@
 """Does parsed JSON have the form that it must have? Where it has not, say where and how.
 
 A form is a type; None; a `Kind`; a set of words, one of which it must be; ``[form]`` for a
-list; ``{key: form}`` for an object with at least these keys; `Each` for an object with any
-keys; or a tuple of forms, one of which must fit.
+list; ``{key: form}`` for an object with at least these keys, those under `Maybe` excepted;
+`Each` for an object with any keys; or a tuple of forms, one of which must fit.
 """
 
 from __future__ import annotations
@@ -42,6 +42,13 @@ class Each:
     form: Form
 
 
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """The form of a key that may be missing."""
+
+    form: Form
+
+
 def check(value: object, form: Form, where: str) -> None:
     """Raise `ValueError` where ``value`` does not have the form; ``where`` names it.
 
@@ -76,9 +83,11 @@ def check(value: object, form: Form, where: str) -> None:
 def _check_entries(entries: Mapping[Any, Any], wanted: Mapping[str, Form], where: str) -> None:
     for key, form in wanted.items():
         path = f"{where}.{key}" if where else str(key)
+        if key not in entries and isinstance(form, Maybe):
+            continue
         if key not in entries:
             raise ValueError(f"`{path}` is missing")
-        check(entries[key], form, path)
+        check(entries[key], form.form if isinstance(form, Maybe) else form, path)
 
 
 def _fits(value: object, form: Form) -> bool:

@@ -44,7 +44,7 @@ def verify(
     progress = progress or Silent()
     bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
     manifest = bundle.manifest
-    golden = _golden(bundle)
+    golden = read_golden(bundle)
     gate = Gate(
         manifest.precision,
         manifest.signature,
@@ -103,9 +103,14 @@ def _check_answers(bundle: Bundle, kept: WindowAnswers, actual: WindowAnswers) -
             )
 
 
-def _golden(bundle: Bundle) -> Golden:
+def read_golden(bundle: Bundle) -> Golden:
+    """The golden data of a bundle.
+
+    Raises:
+        BundleError: There is none, or it is damaged or belongs to another model.
+    """
     if GOLDEN_FILE not in bundle.files:
-        raise BundleError(f"{bundle.path} lists no {GOLDEN_FILE}, so it cannot be verified.")
+        raise BundleError(f"{bundle.path} lists no {GOLDEN_FILE}, so there is nothing to run.")
     golden = golden_from_bytes(bundle.files[GOLDEN_FILE])
     if not golden.feeds:
         raise BundleError(f"{GOLDEN_FILE} of {bundle.path} is empty. Export the model again.")

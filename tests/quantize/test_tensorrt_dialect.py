@@ -20,7 +20,7 @@ from tcn_export.quantize.calibration import calibrate
 from tcn_export.quantize.dialects import METHODS, TENSORRT
 from tcn_export.quantize.qdq import quantize
 from tcn_export.rewrite.base import run_plan
-from tcn_export.rewrite.plans import PLANS
+from tcn_export.rewrite.plans import LAYOUTS, PLANS
 from tcn_export.targets.onnxruntime import build, runner
 
 NETWORKS = {
@@ -29,14 +29,14 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=[(n, p) for n in NETWORKS for p in ("trt", "trt-2d")])
+@pytest.fixture(scope="module", params=[(n, p) for n in NETWORKS for p in ("1d", "2d")])
 def quantized(request, tmp_path_factory):
     """A float graph, its int8 form, and windows that calibrated it."""
-    name, plan = request.param
+    name, layout = request.param
     source = make_source(
         tmp_path_factory.mktemp("trt") / "model.pt", NETWORKS[name], smallest_variance=0.3
     )
-    graph = run_plan(PLANS[plan], capture(source, TINY_LENGTH, 18))
+    graph = run_plan((*PLANS["trt"], *LAYOUTS[layout]), capture(source, TINY_LENGTH, 18))
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((64, 3, TINY_LENGTH))
     x = (noise * source.spread[:, None] + source.center[:, None]).astype(np.float32)

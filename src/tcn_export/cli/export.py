@@ -73,6 +73,18 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     help="Steps of the window.  [default: as trained, or as --input-shape]",
 )
 @click.option(
+    "--layout",
+    "--trt-layout",
+    "layout",
+    type=Choice(["auto", "1d", "1d-direct", "1d-padded", "2d", "2d-padded", "2d-fused"]),
+    default="auto",
+    show_default=True,
+    help="Form of the graph; auto measures all that differ, on this machine.",
+)
+@click.option(
+    "--keep-all-steps", is_flag=True, help="Compute every step of every layer, needed or not."
+)
+@click.option(
     "--calibration",
     type=Choice(["minmax", "percentile", "entropy"]),
     default="minmax",

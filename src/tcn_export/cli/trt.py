@@ -30,13 +30,6 @@ _OPTIONS = (
         help="TensorRT: the oldest version that has to read the graph.",
     ),
     click.option(
-        "--trt-layout",
-        type=Choice(["1d", "2d"]),
-        default="1d",
-        show_default=True,
-        help="TensorRT: convolutions with one spatial axis or with two.",
-    ),
-    click.option(
         "--trt-batch",
         type=click.IntRange(1, 4096),
         default=32,
@@ -69,7 +62,6 @@ _OPTIONS = (
 _NAMES = {
     "trt_runtime": "runtime",
     "trt_version": "version",
-    "trt_layout": "layout",
     "trt_batch": "batch",
     "trt_workspace": "workspace_mib",
     "allow_tf32": "tf32",

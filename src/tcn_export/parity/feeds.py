@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.data import Array
-from tcn_export.parity.golden import Feed
+from tcn_export.parity.golden import SINGLE, Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def stress_set(
 
     shapes: dict[str, Callable[[], Array]] = {
         "normal": lambda: noise(4),
-        "single": lambda: noise(1),
+        SINGLE: lambda: noise(1),
         "impulses": lambda: _impulses(flat(3), rng),
         "constants": lambda: flat(2) + np.array([-2.0, 2.0])[:, None, None],
         "steps": lambda: _steps(flat(2)),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tcn_export.data import Array
 
 GOLDEN_FILE = "golden.npz"
+SINGLE = "single"
 Kind = Literal["stress", "real", "noise"]
 
 
@@ -80,6 +81,18 @@ class Golden:
     references: Mapping[str, Reference]
     classes: tuple[str, ...]
     windows: WindowAnswers | None = None
+
+    @property
+    def single(self) -> Feed:
+        """The feed of one window, which latency is told of.
+
+        Raises:
+            BundleError: There is none.
+        """
+        for feed in self.feeds:
+            if feed.name == SINGLE:
+                return feed
+        raise BundleError(f"{GOLDEN_FILE} holds no feed `{SINGLE}`. Export the model again.")
 
 
 def golden_to_bytes(golden: Golden) -> bytes:

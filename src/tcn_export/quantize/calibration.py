@@ -7,7 +7,7 @@ import io
 import math
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from onnxruntime.quantization import (
     CalibrationMethod,
     create_calibrator,
 )
+from onnxruntime.quantization.calibrate import TensorsData
 
 from tcn_export.graph import Graph
 from tcn_export.progress import Advance, Progress
 from tcn_export.quantize.dialects import Dialect, Method
+from tcn_export.rewrite.handed_on import carried
 
 BATCH_WINDOWS = 32
 
@@ -82,6 +84,12 @@ def calibrate(
             calibrator.collect_data(_Batches(name, windows, size, advance))
             table = calibrator.compute_data()
     return Ranges(table, method, len(windows))
+
+
+def carry(ranges: Ranges, graph: Graph) -> Ranges:
+    """Ranges of one graph for an equal one of another layout; see `rewrite.handed_on`."""
+    known = carried(dict(ranges.table.items()), graph.model)
+    return replace(ranges, table=TensorsData(ranges.table.calibration_method, known))
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types

@@ -119,10 +119,11 @@ def bundle_table(bundle: Bundle) -> RenderableType:
         table.add_row("int8", _quantization(manifest.quantization))
     if manifest.latency:
         latency = manifest.latency
+        host = manifest.host if manifest.layout is None else manifest.layout["measured_on"]
         table.add_row(
             "latency",
             f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
-            f"({latency['threads']} thread, one window, {manifest.host['cpu']})",
+            f"({latency['threads']} thread, one window, {host['cpu']})",
         )
     if manifest.target == "trt":
         _add_engine(table, bundle)
@@ -132,7 +133,7 @@ def bundle_table(bundle: Bundle) -> RenderableType:
     for refusal in refused:
         table.add_row("", Text(f"left alone: {refusal['node']}: {refusal['reason']}", "dim"))
     table.add_row("source", f"{manifest.source['file']} ({manifest.source['kind']})")
-    table.add_row("verified", "yes" if manifest.verified else _why_not(manifest))
+    table.add_row("verified", why_not_verified(manifest))
     return table
 
 
@@ -166,6 +167,18 @@ def score_table(score: ClassificationScores | float, title: str) -> RenderableTy
         )
     summary = f"accuracy {100 * score.accuracy:.2f} %, macro-F1 {score.macro_f1:.3f}"
     return Group(table, Text(summary, "bold"))
+
+
+def why_not_verified(manifest: Manifest) -> str:
+    """Whether a bundle is verified; where it is not, why."""
+    if manifest.verified:
+        return "yes"
+    if manifest.parity["verdict"] == "fail":
+        return "no: parity lost"
+    if manifest.latency is None and manifest.engine is not None:
+        waived = "".join(f"; waived {check}" for check in manifest.waived)
+        return f"no: the engine is {manifest.engine}{waived}"
+    return f"no: waived {', '.join(manifest.waived)}"
 
 
 def _properties() -> Table:
@@ -222,15 +235,6 @@ def _quantization(entry: Any) -> str:
     left = coverage["left_in_float"]
     how = f"{entry['calibration']} over {entry['windows']} windows"
     return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if left else "")
-
-
-def _why_not(manifest: Manifest) -> str:
-    if manifest.parity["verdict"] == "fail":
-        return "no: parity lost"
-    if manifest.latency is None and manifest.engine is not None:
-        waived = "".join(f"; waived {check}" for check in manifest.waived)
-        return f"no: the engine is {manifest.engine}{waived}"
-    return f"no: waived {', '.join(manifest.waived)}"
 
 
 def _figure(value: float | str | None) -> str:

@@ -152,6 +152,15 @@ def bypass(node: ir.Node, replacement: ir.Value) -> None:
         replacement.shape = output.shape
 
 
+def unused_name(graph: ir.Graph, name: str) -> str:
+    """``name``, or ``name_2`` and so on where a node gives a value of that name."""
+    taken = {output.name for node in graph for output in node.outputs}
+    unique, n = name, 2
+    while unique in taken:
+        unique, n = f"{name}_{n}", n + 1
+    return unique
+
+
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
     """Register a constant under ``name``, or ``name_2`` and so on where that is taken."""
     unique, n = name, 2

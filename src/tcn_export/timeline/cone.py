@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tcn_export.graph import MODULE_KEY
 from tcn_export.timeline.analysis import Timeline
-from tcn_export.timeline.demand import demand, steps_of
+from tcn_export.timeline.demand import demand, length_of
 from tcn_export.timeline.passage import Steps, Window
 from tcn_export.timeline.position import picked, positions
 
@@ -87,7 +87,7 @@ def draw_cone(
         signal: The input.
         output: The output.
     """
-    window = steps_of(timeline, signal)
+    window = length_of(timeline, signal)
     value, step = _read_step(timeline, output, window)
     needed = demand(model, timeline, {value: np.array([step])})
     if not len(needed.get(signal, ())):

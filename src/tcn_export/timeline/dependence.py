@@ -14,7 +14,7 @@ from tcn_export.graph import Graph
 from tcn_export.timeline.ahead import first_to_look_ahead
 from tcn_export.timeline.analysis import End, Timeline, Track, analyze
 from tcn_export.timeline.cone import Cone, draw_cone
-from tcn_export.timeline.demand import demand, steps_of
+from tcn_export.timeline.demand import demand, length_of
 from tcn_export.timeline.passage import where
 from tcn_export.timeline.perturbing import Measured
 from tcn_export.timeline.reach import Reach
@@ -154,7 +154,7 @@ def find_dependence(graph: Graph) -> tuple[Dependence, Timeline]:
     model = graph.model
     timeline = analyze(model, {spec.name: spec.time_axis for spec in graph.signature.inputs})
     (signal,) = (value for value in model.graph.inputs if value in timeline.tracks)
-    window = steps_of(timeline, signal)
+    window = length_of(timeline, signal)
     outputs = [value for value in model.graph.outputs if value in timeline.tracks]
     read = [found for output in outputs for found in _reads(timeline, output, window)]
     refusals = [why for output in outputs for why in timeline.tracks[output].refusals]
@@ -177,7 +177,7 @@ def _reads(
     """How an output reads time, and of which values."""
     track, name = timeline.tracks[output], output.name or ""
     if track.axis is not None:
-        steps = steps_of(timeline, output)
+        steps = length_of(timeline, output)
         how = "every step" if steps == window else f"the last {steps} steps"
         if track.reach is not None and track.reach.stride > 1:
             how = f"{steps} steps, {track.reach.stride} apart"

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tcn_export.timeline.analysis import Timeline
-from tcn_export.timeline.demand import steps_of
+from tcn_export.timeline.demand import length_of
 from tcn_export.timeline.passage import Moved
 
 
@@ -36,7 +36,7 @@ def influence(
         for output, passage in zip(node.outputs, passages, strict=True):
             if output not in timeline.tracks:
                 continue
-            length = steps_of(timeline, output)
+            length = length_of(timeline, output)
             reads = {} if passage is None else passage.reads
             arriving = []
             for position, value in enumerate(node.inputs):

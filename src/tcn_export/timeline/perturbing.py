@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.timeline.analysis import Timeline
-from tcn_export.timeline.demand import demand, steps_of
+from tcn_export.timeline.demand import demand, length_of
 from tcn_export.timeline.influence import influence
 from tcn_export.timeline.passage import Moved, Steps
 from tcn_export.timeline.position import positions
@@ -139,7 +139,7 @@ class _Probe:
     ) -> None:
         (self.signal,) = (v for v in model.graph.inputs if v in timeline.tracks)
         self.outputs = {v.name or "": v for v in model.graph.outputs}
-        self.length = steps_of(timeline, self.signal)
+        self.length = length_of(timeline, self.signal)
         self.answers, self.timeline, self._model, self._rng = run, timeline, model, rng
         axis = timeline.tracks[self.signal].axis
         assert axis is not None

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tcn_export.timeline.analysis import End, Timeline
-from tcn_export.timeline.demand import demand, steps_of
+from tcn_export.timeline.demand import demand, length_of
 from tcn_export.timeline.passage import Picks, Steps
 
 
@@ -16,7 +16,7 @@ def positions(timeline: Timeline, value: ir.Value, window: int) -> Steps:
     Where a stride is not known, the steps are spread evenly. Without a time axis a value
     stands for the step that it was read at, and for the last one where all were read.
     """
-    steps, track = steps_of(timeline, value), timeline.tracks[value]
+    steps, track = length_of(timeline, value), timeline.tracks[value]
     if track.axis is None:
         read = [
             positions(timeline, end.read, window)[picked(timeline, end)] for end in track.ends
@@ -31,7 +31,7 @@ def picked(timeline: Timeline, end: End) -> int:
     """The step that is read where time ends; the last one where several are."""
     for read in timeline.passages[end.node][0].reads.values():
         if isinstance(read, Picks) and len(read.steps) == 1:
-            return read.steps[0] % steps_of(timeline, end.read)
+            return read.steps[0] % length_of(timeline, end.read)
     return -1
 
 
@@ -44,5 +44,5 @@ def steps_ahead(model: ir.Model, timeline: Timeline, value: ir.Value, signal: ir
     if reach is not None:
         return reach.from_its_step().lookahead
     needed = demand(model, timeline, {value: np.zeros(1, np.int64)}).get(signal, ())
-    first = int(positions(timeline, value, steps_of(timeline, signal))[0])
+    first = int(positions(timeline, value, length_of(timeline, signal))[0])
     return int(max(needed, default=first)) - first

@@ -32,7 +32,7 @@ def wide():
 def test_one_spatial_axis_falls_back_and_says_what_to_do():
     text = DILATED.replace("ReduceMax<keepdims = 1>(far)", "GlobalMaxPool(far)")
     found = {f.node: f.message for f in dla.fallbacks(parse(text).model, "int8")}
-    assert "Give --trt-layout 2d" in found["near"]
+    assert "Give --layout 2d" in found["near"]
     assert "relu" not in found
 
 

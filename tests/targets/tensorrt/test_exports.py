@@ -52,6 +52,8 @@ def test_users_networks_are_accepted_by_nvidia(
     # strides, dilations, pads and groups with ours before
     assert told["builder"]["convolutions"] == dict.fromkeys(names, ARITHMETIC[precision])
     assert told["builder"]["log"] == []
+    steps = {step["name"]: step["modified"] for step in told["rewrites"]}
+    assert (steps["last_step"] > 0) is (name != "resnet_ecg"), "which means over all steps"
     assert told["latency"] is None
     assert not list(tmp_path.rglob("*.engine"))
 
@@ -61,7 +63,7 @@ def test_users_networks_are_accepted_by_nvidia(
 def test_own_checkpoints_in_both_layouts(
     precision, layout, tiny_model, tiny_data, rtx, tmp_path
 ):
-    options = ["--precision", precision, "--data", tiny_data, "--trt-layout", layout]
+    options = ["--precision", precision, "--data", tiny_data, "--layout", layout]
     code, told = export(tmp_path, tiny_model, *options, "--max-drop", 5)
     assert code == 4, told
     assert told["parity"]["verdict"] == "pass"
@@ -194,7 +196,7 @@ def test_without_nvidias_parser_the_kit_says_that_it_was_not_asked(
         (["--gpu-fallback"], 2, "give --dla-core"),
         (["--dla-core", "0", "--precision", "float16"], 2, "--trt-batch 1"),
         (["--dla-core", "0", "--precision", "float16", "--trt-batch", "1"], 1,
-         "Give --trt-layout 2d"),
+         "Give --layout 2d"),
         (["--dla-core", "0", "--precision", "float16", "--trt-batch", "1", "--trt-version",
           "10.16"], 2, "does not support the accelerator"),
         (["--precision", "int8"], 2, "int8 needs real windows"),
@@ -211,7 +213,7 @@ def test_wrong_options(options, code, message, tiny_model, tmp_path):
 
 def test_an_accelerator_with_fallback_names_what_falls_back(tiny_model, rtx, tmp_path):
     asked = ["--dla-core", "0", "--gpu-fallback", "--precision", "float16", "--trt-batch", "1"]
-    code, told = export(tmp_path, tiny_model, *asked, "--trt-layout", "2d")
+    code, told = export(tmp_path, tiny_model, *asked, "--layout", "2d")
     assert code == 4
     falling = told["builder"]["gpu_fallback"]
     assert any("Gemm" in line for line in falling)

@@ -108,7 +108,7 @@ def test_engines_of_checkpoints_are_verified(
     precision, layout, tiny_model, tiny_data, tmp_path
 ):
     options = ["--precision", precision, "--data", tiny_data, "--max-drop", 5]
-    ran = export(tmp_path, tiny_model, *options, "--trt-layout", layout)
+    ran = export(tmp_path, tiny_model, *options, "--layout", layout)
     assert ran.code == 0, ran.stderr
     assert ran.json["verified"] is True
     bundle = tmp_path / f"tiny-trt-{precision}"
@@ -223,9 +223,15 @@ def test_latency_against_the_untouched_network(name, shared_bench, tmp_path, mon
 
     told = {"eager": measure_latency(Eager(), {"signal": x}, 0).to_json()}
     source = ["--factory", f"user_models:{name}", "--input-shape", f"{channels},{length}"]
-    for precision in ("float32", "float16", "int8"):
-        data = [] if precision == "float32" else ["--data", "noise"]
-        ran = export(tmp_path, *source, "--precision", precision, *data)
+    forms = {
+        "every step, float32": ["--keep-all-steps"],
+        "float32": [],
+        "float32 2d": ["--layout", "2d"],
+        "float16": ["--precision", "float16", "--data", "noise"],
+        "int8": ["--precision", "int8", "--data", "noise"],
+    }
+    for form, options in forms.items():
+        ran = export(tmp_path, *source, *options, "--overwrite")
         assert ran.code == 0, ran.stderr
-        told[precision] = ran.json["builder"]["latency"]
+        told[form] = ran.json["builder"]["latency"]
     print(name, json.dumps(told, indent=2))

@@ -96,7 +96,7 @@ def _reason(node: ir.Node) -> str | None:
 def _convolution(node: ir.Node) -> str | None:
     weight = node.inputs[1]
     if weight is not None and weight.shape is not None and len(weight.shape) == 3:
-        return "has one spatial axis; the accelerator takes two. Give --trt-layout 2d"
+        return "has one spatial axis; the accelerator takes two. Give --layout 2d"
     for name, (low, high) in _LIMITS.items():
         values = node.attributes.get_ints(name, [])
         outside = [value for value in values if not low <= value <= high]

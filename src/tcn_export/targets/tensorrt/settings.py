@@ -10,7 +10,6 @@ from tcn_export.graph import BATCH, LENGTH, Dimension, Signature
 from tcn_export.targets.tensorrt.versions import VERSIONS
 
 Runtime = Literal["auto", "tensorrt", "rtx"]
-Layout = Literal["1d", "2d"]
 MIB = 2**20
 MOST_BATCH = 4096
 
@@ -22,7 +21,6 @@ class TensorRTSettings:
     Attributes:
         runtime: Library that builds it; ``auto`` prefers full TensorRT to TensorRT for RTX.
         version: The oldest TensorRT that has to read the graph, one of `VERSIONS`.
-        layout: Convolutions with one spatial axis or with two.
         batch: The largest batch; the usual one is 1.
         workspace_mib: Scratch memory that a layer may use.
         tf32: Let float32 multiply with 10 bits of mantissa; its limits seldom hold then.
@@ -35,7 +33,6 @@ class TensorRTSettings:
 
     runtime: Runtime = "auto"
     version: str = "10.3"
-    layout: Layout = "1d"
     batch: int = 32
     workspace_mib: int = 1024
     tf32: bool = False
@@ -46,7 +43,6 @@ class TensorRTSettings:
         for name, value, choices in (
             ("TensorRT runtime", self.runtime, get_args(Runtime)),
             ("TensorRT version", self.version, tuple(VERSIONS)),
-            ("TensorRT layout", self.layout, get_args(Layout)),
         ):
             if value not in choices:
                 raise UsageError(f"the {name} {value!r} is none of {', '.join(choices)}.")
@@ -80,7 +76,6 @@ class TensorRTSettings:
         return {
             "runtime": self.runtime,
             "version": self.version,
-            "layout": self.layout,
             "workspace_bytes": self.workspace_mib * MIB,
             "tf32": self.tf32,
             "dla_core": self.dla_core,

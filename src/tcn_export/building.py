@@ -1,0 +1,132 @@
+"""From a simplified graph to an artifact: precision, layout, target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tcn_export.deploying import engine_settings, integer_coverage
+from tcn_export.export_data import ExportData, one_window
+from tcn_export.graph import Graph
+from tcn_export.halving import halve_graphs
+from tcn_export.judging import Stages
+from tcn_export.laying_out import Choice, choose, layouts
+from tcn_export.options import ExportOptions
+from tcn_export.progress import Progress
+from tcn_export.quantizing import quantize_graphs
+from tcn_export.targets import load_target
+from tcn_export.targets.base import Artifact
+
+if TYPE_CHECKING:
+    from tcn_export.source.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An artifact with its graph, what is judged beside it, and how it was made.
+
+    ``choice`` is the layout that was taken; ``quantization``, ``engine`` and ``builder`` are
+    as the manifest has them.
+    """
+
+    artifact: Artifact
+    graph: Graph
+    choice: Choice
+    stages: Stages
+    quantization: dict[str, Any] | None = None
+    engine: str | None = None
+    builder: Mapping[str, Any] | None = None
+
+
+def build(
+    graph: Graph,
+    source: Source,
+    data: ExportData | None,
+    options: ExportOptions,
+    progress: Progress,
+) -> Built:
+    """Convert a graph to the precision, in every layout, and take the fastest.
+
+    Args:
+        graph: The float32 graph, simplified.
+        source: Holds the eager model.
+        data: Windows that calibrate and judge; None for the stress set alone.
+        options: What was asked.
+        progress: Told of every stage.
+
+    Raises:
+        ExportError: What its subclasses say.
+    """
+    target = load_target(options.target)
+    # What TensorRT gets is judged on the CPU first: the same file means the same everywhere.
+    cpu = load_target("onnx") if options.target == "trt" else target
+    floats = layouts(graph, options)
+    converted, how = floats, None
+    rounded: dict[str, Graph] = {}
+    if options.precision == "float16":
+        converted, rounded = halve_graphs(floats, source, data, options, progress)
+    elif options.precision == "int8":
+        assert data is not None
+        converted, how = quantize_graphs(floats, data, options, progress)
+    artifact, artifacts = None, {}
+    if options.target == "trt":
+        choice = Choice(next(iter(converted)))
+    else:
+        settings = {"cuda_graph": True} if options.cuda_graph else {}
+        artifacts = {
+            name: target.build(each, options.precision, settings)
+            for name, each in converted.items()
+        }
+        choice = choose(artifacts, one_window(source, graph.signature, options.seed), progress)
+        artifact = artifacts[choice.name]
+    final = converted[choice.name]
+    stages = Stages()
+    if options.precision != "float32":
+        stages = Stages(before=cpu.build(floats[choice.name], "float32"))
+    if options.precision == "float16" and options.target != "cuda":  # which rounds by itself
+        stages = replace(stages, rounded=cpu.build(rounded[choice.name], "float16"))
+    if artifact is None:
+        stages = replace(stages, on_the_cpu=cpu.build(final, options.precision))
+        return _deploy(final, choice, stages, how, source, data, options, progress)
+    if how is not None:
+        coverage = {name: _coverage(floats[name], a) for name, a in artifacts.items()}
+        choice = replace(choice, coverage=coverage)
+        how["coverage"] = coverage[choice.name]
+    return Built(artifact, final, choice, stages, how)
+
+
+def _coverage(graph: Graph, artifact: Artifact) -> dict[str, Any]:
+    from tcn_export.quantize.coverage import measure_coverage
+    from tcn_export.targets.onnxruntime import optimized_model
+
+    return measure_coverage(graph, optimized_model(artifact)).to_json()
+
+
+def _deploy(
+    graph: Graph,
+    choice: Choice,
+    stages: Stages,
+    how: dict[str, Any] | None,
+    source: Source,
+    data: ExportData | None,
+    options: ExportOptions,
+    progress: Progress,
+) -> Built:
+    """Bring a graph as far towards an engine as this machine can."""
+    from tcn_export.targets.tensorrt.deployment import deploy
+
+    settings = engine_settings(source, graph, data, options)
+    artifact = load_target("trt").build(graph, options.precision, settings)
+    deployment = deploy(artifact, graph.model, progress, not options.bundle_only)
+    if how is not None:
+        how["coverage"] = integer_coverage(graph, deployment)
+    return Built(
+        deployment.artifact,
+        graph,
+        choice,
+        replace(stages, missing=deployment.missing and deployment.engine),
+        how,
+        deployment.engine,
+        deployment.builder,
+    )
