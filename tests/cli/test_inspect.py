@@ -48,8 +48,8 @@ def test_a_checkpoint_is_analysed_measured_and_drawn(tiny_model):
         "lookahead none: causal",
         "window 24 steps, 9 of them never read",
         (
-            "measured 24 steps of 3 random windows moved: answers follow up to 14 steps later, "
-            "none earlier"
+            "measured 24 steps of 3 random windows moved: "
+            "answers follow up to 14 steps later, none earlier"
         ),
         "signal ███████████████ 15",
         "a column is 1 step: █ needed for one answer, · not",

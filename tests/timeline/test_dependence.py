@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
 
-from architectures import user_networks
-from support import NO_SHRINKING, TINY_LENGTH, make_source
+from support import TINY_LENGTH, make_source
 from tcn_export.capture import capture
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.measuring import measure_dependence
@@ -259,29 +256,6 @@ def test_wide_reference_network_is_measured(shared_bench, monkeypatch):
     assert (found.measured.lookback, found.measured.lookahead) == (1022, 0)
     assert (found.measured.silent, found.measured.together) == (0, 0)
     assert found.measured.moved >= 30
-
-
-@settings(phases=NO_SHRINKING)
-@given(user_networks())
-def test_book_graph_and_measurement_agree_for_any_network(network):
-    found = of(network.factory, network.arguments, network.input_shape)
-    assert found.refusals == ()
-    assert found.reach.receptive_field == network.receptive_field
-    assert found.reach.lookahead == network.lookahead
-    assert found.causal == (network.lookahead == 0) == (not found.looks_ahead)
-    if network.arguments["activation"] != "relu":  # whose units may be dead
-        assert found.measured.silent == 0
-        assert (found.measured.lookback is None) == (found.needed == 0)
-        if network.arguments["head"] == "every":
-            check_seen(found, network.length)
-
-
-def check_seen(found, length):
-    """As much was seen as the window can show."""
-    reach, seen = found.reach, found.measured
-    places = np.arange(0, length, reach.stride)
-    back = [p - s for p in places for s in (p + o for o in reach.offsets()) if 0 <= s < length]
-    assert (seen.lookback, seen.lookahead) == (max(back), -min(back))
 
 
 def test_an_answer_from_padding_alone_is_told():
