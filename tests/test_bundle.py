@@ -10,6 +10,7 @@ from tcn_export.bundle import bundle_path, check_vacant, load_bundle
 from tcn_export.cli.export import main as export_command
 from tcn_export.errors import BundleError, OutputError, UsageError
 from tcn_export.manifest import Manifest
+from tcn_export.rewrite.plans import LAYOUTS
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +34,13 @@ def edit(bundle, change):
 
 
 def test_bundle_holds_what_the_design_lists(written):
+    layout = load_bundle(written).manifest.layout
+    candidates = {candidate["file"] for candidate in layout["candidates"]}
+    assert len(candidates) == len(layout["candidates"]) > 1
     assert {p.name for p in written.iterdir()} == {
-        "manifest.json", "model.onnx", "golden.npz", "report.json",
+        "manifest.json", "golden.npz", "report.json", *candidates,
     }  # fmt: skip
+    assert "model.onnx" in candidates
     entries = json.loads((written / "manifest.json").read_text())
     assert set(entries) >= {
         "schema", "name", "target", "precision", "mode", "hop", "model", "inputs", "outputs",
@@ -45,9 +50,10 @@ def test_bundle_holds_what_the_design_lists(written):
     }  # fmt: skip
     assert entries["verified"] is True
     assert entries["inputs"][0]["shape"] == ["batch", 3, 24]
-    assert [step["name"] for step in entries["rewrites"]] == [
-        "merge_pad", "crop_to_padding", "fold_batch_norm", "split_mean",
-    ]  # fmt: skip
+    names = [step["name"] for step in entries["rewrites"]]
+    shared = ["merge_pad", "crop_to_padding", "fold_batch_norm", "split_mean", "last_step"]
+    plan = [rewrite.name for rewrite in LAYOUTS[layout["choice"]]]
+    assert names == [*shared, *plan]
     assert str(written.parent) not in json.dumps(entries)
 
 
@@ -84,7 +90,8 @@ def test_settings_of_another_kind_are_refused(bundle):
 
 def test_every_listed_file_was_read(written):
     loaded = load_bundle(str(written))
-    assert set(loaded.files) == {"model.onnx", "golden.npz", "report.json"}
+    names = {path.name for path in written.iterdir()}
+    assert set(loaded.files) == names - {"manifest.json"} > {"model.onnx", "golden.npz"}
     assert loaded.files["model.onnx"] == (written / "model.onnx").read_bytes()
 
 

@@ -23,7 +23,9 @@ MB = 2**20
 def bundle(tmp_path_factory):
     """Some 1.4 million weights: more than five megabytes."""
     out = tmp_path_factory.mktemp("memory")
-    config = TCNConfig(in_channels=3, outputs=4, widths=(480, 480, 480), dilations=(1, 2, 4))
+    config = TCNConfig(
+        in_channels=3, outputs=4, widths=(480, 480, 480), dilations=(1, 2, 4), head="every"
+    )
     model = make_checkpoint(out / "m.pt", config, length=256)
     assert run(export_command, model, "--target", "onnx", "--out", out, "-q").code == 0
     return load_bundle(out / "m-onnx-float32")

@@ -39,7 +39,8 @@ def describe(
         options: What was asked.
         report: The verdict.
         latency: Of the artifact; None where it could not run.
-        built: ``quantization``, ``engine`` and ``builder``, as the manifest has them.
+        built: ``quantization``, ``engine``, ``builder`` and what the outputs depend on, as the
+            manifest has them.
     """
     return Manifest(
         name=options.name or source.name,

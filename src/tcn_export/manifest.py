@@ -13,7 +13,7 @@ from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Maybe
 from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
-# Schema history. 1: 2026-11-23, first; 2026-11-24, what `_LATER` names.
+# Schema history. 1: 2026-11-23, first; 2026-11-24 and 26, what `_LATER` names.
 SCHEMA = 1
 
 _DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int32", "int64"}
@@ -40,6 +40,46 @@ _ROW = {
     "status": {"pass", "fail", "waived", "recorded"},
     "note": TEXT,
     "stage": set(get_args(Stage)),
+}
+_DEPENDENCE = {
+    "window": int,
+    "needed": int,
+    "lookback": (None, int),
+    "stride": (None, int),
+    "holes": (None, int),
+    "reads": [{"output": TEXT, "how": TEXT}],
+    "looks_ahead": [TEXT],
+    "refusals": [TEXT],
+    "warnings": [TEXT],
+    "measured": (
+        None,
+        {
+            "windows": int,
+            "moved": int,
+            "together": int,
+            "silent": int,
+            "lookback": (None, int),
+            "lookahead": (None, int),
+        },
+    ),
+    "cone": (
+        None,
+        {
+            "first": int,
+            "per_column": int,
+            "left_out": int,
+            "rows": [
+                {
+                    "layer": TEXT,
+                    "taps": int,
+                    "spacing": int,
+                    "stride": int,
+                    "needed": int,
+                    "drawn": TEXT,
+                }
+            ],
+        },
+    ),
 }
 _COVERAGE = {
     "integer_convolutions": int,
@@ -75,6 +115,7 @@ _FORM = {
     "receptive_field": (None, int),
     "lookahead": (None, int),
     "causal": (None, bool),
+    "dependence": (None, _DEPENDENCE),
     "sample_rate_hz": (None, NUMBER),
     "classes": [TEXT],
     "source": {"file": TEXT, "kind": TEXT, "sha256": TEXT, "notes": [TEXT]},
@@ -120,7 +161,9 @@ _FORM = {
     "waived": [TEXT],
     "files": Each(TEXT),
 }
-_LATER: dict[str, Any] = {"settings": {}, "layout": None, "engine": None, "builder": None}
+_LATER: dict[str, Any] = {
+    "settings": {}, "dependence": None, "layout": None, "engine": None, "builder": None,
+}  # fmt: skip
 """What older bundles lack, and what that means."""
 _LATER_WITHIN: dict[str, Any] = {"source": {"notes": []}, "parity": {"oracle": ORACLE}}
 """The same, of what is within these."""
@@ -133,10 +176,11 @@ _AS_THEY_ARE = _FORM.keys() - {
 class Manifest:
     """What a bundle says about itself; see the section on bundles in README.
 
-    ``receptive_field``, ``lookahead`` and ``causal`` are None where the time axis was not
-    analysed. ``engine`` says whether there is one, and ``builder`` what its builder said; both
-    are None for targets without engines. ``layout`` says which reformulation of the graph was
-    chosen among which, by what they took and where; None where there was no choice.
+    ``receptive_field``, ``lookahead`` and ``causal`` are None where the steps that are read
+    have none in common, or a node cannot be followed; ``dependence`` says more, and is None in
+    older bundles. ``engine`` says whether there is one, and ``builder`` what its builder said;
+    both are None for targets without engines. ``layout`` says which reformulation of the graph
+    was chosen among which, by what they took and where; None where there was no choice.
     """
 
     name: str
@@ -165,6 +209,7 @@ class Manifest:
     receptive_field: int | None = None
     lookahead: int | None = None
     causal: bool | None = None
+    dependence: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -185,6 +230,7 @@ class Manifest:
             "receptive_field": self.receptive_field,
             "lookahead": self.lookahead,
             "causal": self.causal,
+            "dependence": dict(self.dependence) if self.dependence is not None else None,
             "sample_rate_hz": self.sample_rate_hz,
             "classes": list(self.classes),
             "source": dict(self.source),

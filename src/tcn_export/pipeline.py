@@ -16,6 +16,7 @@ from tcn_export.export_data import informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
 from tcn_export.judging import judge
+from tcn_export.measuring import measure_dependence
 from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
@@ -69,7 +70,10 @@ def export(
         data = read_export_data(source, source.signature.with_length(length), options)
         source = informed(source, data)
     with progress.stage("Capturing the graph"):
-        graph = _capture(source, length, options)
+        captured = _capture(source, length, options)
+    with progress.stage("Measuring what the outputs depend on"):
+        dependence = measure_dependence(source, captured, options.seed)
+    graph = _simplify(captured, options)
     built = build(graph, source, data, options, progress)
     golden, report = judge(source, built.artifact, built.stages, data, options, progress)
     if report.missing and options.bundle_only:
@@ -84,7 +88,7 @@ def export(
     manifest = describe(
         source, built.artifact, built.graph, data, options, report, latency,
         quantization=built.quantization, engine=built.engine, builder=built.builder,
-        layout=built.choice.to_json(built.artifact.model),
+        **dependence.to_json(), layout=built.choice.to_json(built.artifact.model),
     )  # fmt: skip
     files = {
         **built.artifact.files,
@@ -116,13 +120,18 @@ def _length(source: Source, options: ExportOptions) -> int | None:
 
 
 def _capture(source: Source, length: int | None, options: ExportOptions) -> Graph:
-    """The graph of a network, simplified, with the steps that its outputs demand."""
+    """The graph of a network, with its outputs and inputs as the model has them."""
     from tcn_export.capture import capture
+
+    return capture(source, length, options.operator_set)
+
+
+def _simplify(captured: Graph, options: ExportOptions) -> Graph:
+    """A graph with what its target needs rewritten, and the steps that its outputs demand."""
     from tcn_export.rewrite.base import run, run_plan
     from tcn_export.rewrite.last_step import LastStep
     from tcn_export.rewrite.plans import PLANS
 
-    captured = capture(source, length, options.operator_set)
     graph = run_plan(PLANS[options.target], captured)
     if options.keep_all_steps:
         return graph

@@ -67,12 +67,12 @@ def multiplications(graph: Graph) -> int:
     return total
 
 
-def demanded_multiplications(graph: Graph) -> int | None:
+def demanded_multiplications(graph: Graph, signal: str = "x") -> int | None:
     """Those that the outputs need: per demanded step, all taps that are not always padding.
 
     None where a convolution reads nothing but padding: that one stays as it is.
     """
-    timeline = analyze(graph.model, {"x": 2})
+    timeline = analyze(graph.model, {signal: 2})
     needed, total = demand(graph.model, timeline), 0
     for node in graph.model.graph:
         if node.op_type == "Conv" and node.outputs[0] in needed:

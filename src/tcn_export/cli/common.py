@@ -7,7 +7,7 @@ import functools
 import json
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -139,6 +139,12 @@ class Screen:
         elif self.verbosity >= 0:
             for table in tables:
                 self.console.print(table())
+
+    def warnings(self, dependence: Mapping[str, Any] | None) -> None:
+        """Print what a manifest says of a window that does not fit its network."""
+        if self.verbosity >= 0 and dependence is not None:
+            for warning in dependence["warnings"]:
+                click.echo(f"Warning: {warning}", err=True)
 
     def failure(self, line: str) -> None:
         """Print under ``--quiet`` what must not go unsaid."""

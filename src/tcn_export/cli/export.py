@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tcn_export.cli.common import Choice, Number, Screen, command
+from tcn_export.cli.network import network_options
 from tcn_export.cli.trt import split_trt_options, trt_options
 from tcn_export.errors import PARITY_FAILED, TargetUnavailableError
 
@@ -29,46 +29,6 @@ class Length(click.ParamType[int | str]):
         if value == "dynamic":
             return "dynamic"
         return click.IntRange(min=1).convert(value, param, ctx)
-
-
-class Shape(click.ParamType[tuple[int, int]]):
-    """Channels and steps of a window, separated by a comma."""
-
-    name = "channels,length"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """Read the option."""
-        parts: tuple[Any, ...] = str(value).partition(",")
-        channels, _, length = parts
-        positive = click.IntRange(min=1)
-        try:
-            return positive.convert(channels, param, ctx), positive.convert(length, param, ctx)
-        except click.BadParameter:
-            self.fail(
-                f"{value!r} is not of the form CHANNELS,LENGTH, such as 9,512.", param, ctx
-            )
-
-
-class Arguments(click.ParamType[dict[str, Any]]):
-    """A JSON object of keyword arguments."""
-
-    name = "json"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        """Read the option."""
-        try:
-            arguments = json.loads(value)
-        except json.JSONDecodeError as error:
-            self.fail(f"{value!r} is not JSON: {error}.", param, ctx)
-        if not isinstance(arguments, dict):
-            self.fail(
-                f"{value!r} is not a JSON object, such as '{{\"width\": 64}}'.", param, ctx
-            )
-        return arguments
 
 
 def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -> str:
@@ -106,24 +66,7 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     metavar="NPZ|noise",
     help="Windows that calibrate int8 and judge the result; 'noise' for timing only.",
 )
-@click.option(
-    "--factory",
-    metavar="MODULE:NAME",
-    help="Makes a network of your own. MODEL holds its weights, or is left out.",
-)
-@click.option("--factory-args", type=Arguments(), help="Keyword arguments of the factory.")
-@click.option("--input-shape", type=Shape(), help="Of a network of your own: one window.")
-@click.option(
-    "--input-layout",
-    type=Choice(["NCL", "NLC"], {"ncl": "NCL", "nlc": "NLC"}),
-    help="Its axes: N windows, C channels, L steps.  [default: found out]",
-)
-@click.option(
-    "--task",
-    type=Choice(["classification", "regression"]),
-    help="What the outputs of a network of your own mean.  [default: classification]",
-)
-@click.option("--answer", help="Which of several outputs that is.  [default: the first]")
+@network_options
 @click.option(
     "--length",
     type=Length(),
@@ -201,6 +144,7 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     bundle, report = result.bundle, result.report
     from tcn_export.report import terminal
 
+    screen.warnings(bundle.manifest.dependence)
     path = shlex.quote(str(bundle.path))
     screen.result(
         lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},

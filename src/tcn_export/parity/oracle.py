@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,21 @@ _DRAWS = 4
 _MOVED = 1 / 12
 """Share of the parameters that move by epsilon: as far as all would by being rounded once, in
 the root mean square. Rounding moves a value by up to half an epsilon, evenly."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have PyTorch compute on one thread.
+
+    Many small calls are no faster on several, and where others use the cores too they wait for
+    each other most of the time.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Oracle:

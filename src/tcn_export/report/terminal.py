@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
 from tcn_export.parity.rows import ORACLE, ParityReport, Row
+from tcn_export.report.dependence import TOLD_TOGETHER, dependence_lines
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
@@ -113,6 +114,7 @@ def bundle_table(bundle: Bundle) -> RenderableType:
         "model", f"{manifest.model}, {size:.1f} KB, {manifest.target} {manifest.precision}"
     )
     _add_signature(table, manifest)
+    _add_dependence(table, manifest.to_json())
     if manifest.quantization:
         table.add_row("int8", _quantization(manifest.quantization))
     if manifest.latency:
@@ -140,10 +142,13 @@ def bundle_table(bundle: Bundle) -> RenderableType:
 
 
 def property_table(properties: dict[str, Any]) -> RenderableType:
-    """Names and values, one per line."""
+    """Names and values, one per line; what is not known is left out."""
     table = _properties()
     for name, value in properties.items():
-        table.add_row(name, str(value))
+        if name == "dependence":
+            _add_dependence(table, properties)
+        elif name not in TOLD_TOGETHER and value is not None:
+            table.add_row(name, str(value))
     return table
 
 
@@ -199,6 +204,11 @@ def _add_signature(table: Table, manifest: Manifest) -> None:
         table.add_row("classes", ", ".join(manifest.classes))
     if manifest.sample_rate_hz:
         table.add_row("sample rate", f"{manifest.sample_rate_hz:g} Hz")
+
+
+def _add_dependence(table: Table, entries: Mapping[str, Any]) -> None:
+    for name, value in dependence_lines(entries):
+        table.add_row(name, value)
 
 
 def _add_engine(table: Table, bundle: Bundle) -> None:

@@ -1,7 +1,9 @@
 """What was measured of one graph's values, carried over to an equal graph of another layout.
 
 A layout adds nodes that hand values on: crops, other axes, one-hot convolutions. What they
-give lies within what they take. Everything else has the name it had.
+give lies within what they take. Everything else has the name it had, but for outputs of the
+graph: their name goes to the node that was added last, and what it takes is told by what
+it gives. It holds more only where channels were filled up, and nobody reads those.
 """
 
 from __future__ import annotations
@@ -28,12 +30,19 @@ def carried(measured: Mapping[str, T], model: ir.Model) -> dict[str, T]:
         model: Of another layout.
     """
     known = dict(measured)
-    for node in model.graph:
-        source = node.inputs[0] if node.inputs else None
-        if source is not None and source.name in known and _hands_on(node):
-            for output in node.outputs:
-                known.setdefault(output.name or "", known[source.name])
+    handing = [node for node in model.graph if node.inputs and _hands_on(node)]
+    for node in handing:
+        source = _name(node.inputs[0])
+        for output in node.outputs if source in known else ():
+            known.setdefault(_name(output), known[source])
+    for node in reversed(handing):
+        if _name(node.outputs[0]) in known:
+            known.setdefault(_name(node.inputs[0]), known[_name(node.outputs[0])])
     return known
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""
 
 
 def _hands_on(node: ir.Node) -> bool:

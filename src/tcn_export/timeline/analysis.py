@@ -122,7 +122,7 @@ def _arrive(
         before = known[position].reach
         if before is None or not isinstance(reading, Window):
             return Track(passage.axis, None, tuple(new))
-        reaches.append(before.through(reading.stride, reading.offsets))
+        reaches.append(before.through(reading.stride, reading.offsets, reading.behind))
     strides = sorted({reach.stride for reach in reaches})
     if len(strides) > 1:
         reason = f"{where(node)}: its inputs have strides of {strides} steps"

@@ -67,19 +67,18 @@ def all_steps(timeline: Timeline, value: ir.Value) -> Steps:
     Raises:
         NotFollowed: Its length is symbolic.
     """
-    if timeline.tracks[value].axis is None:
-        return ONCE
     return np.arange(length_of(timeline, value))
 
 
 def length_of(timeline: Timeline, value: ir.Value) -> int:
-    """How many steps a value with a time axis has.
+    """How many steps a value has; one where it has no time axis.
 
     Raises:
         NotFollowed: Its length is symbolic.
     """
     axis = timeline.tracks[value].axis
-    assert axis is not None
+    if axis is None:
+        return 1
     length = size_of(value, axis)
     if length is None:
         raise NotFollowed(f"the length of `{value.name}` is symbolic")

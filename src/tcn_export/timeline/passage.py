@@ -13,6 +13,8 @@ from tcn_export.graph import MODULE_KEY
 
 Steps = NDArray[np.int64]
 """Steps of a value, ascending and different."""
+Moved = NDArray[np.bool_]
+"""Which steps of a value moved, in several cases at once: (cases, steps)."""
 
 
 class NotFollowed(Exception):  # noqa: N818 - becomes an answer
@@ -24,15 +26,30 @@ class Window:
     """Step t of the output reads the steps ``stride * t + offset`` of the input.
 
     Those outside the input are padding.
+
+    Attributes:
+        stride: Steps of the input per step of the output.
+        offsets: Ascending.
+        behind: Steps that are padded at the end of the input; negative where some are cropped.
     """
 
     stride: int = 1
     offsets: tuple[int, ...] = (0,)
+    behind: int = 0
 
     def read_by(self, steps: Steps, length: int) -> Steps:
         """The steps of an input of ``length`` steps that ``steps`` of the output need."""
         read = (self.stride * steps[:, None] + np.array(self.offsets)).ravel()
         return np.unique(read[(read >= 0) & (read < length)])
+
+    def moved_by(self, moved: Moved, length: int) -> Moved:
+        """Which of ``length`` steps of the output read one that moved."""
+        found = np.zeros((len(moved), length), np.bool_)
+        for offset in self.offsets:
+            read = self.stride * np.arange(length) + offset
+            inside = (read >= 0) & (read < moved.shape[1])
+            found[:, inside] |= moved[:, read[inside]]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +62,11 @@ class Picks:
         """The steps of an input of ``length`` steps that ``steps`` of the output need."""
         return np.unique(np.array(self.steps, np.int64)[steps] % length)
 
+    def moved_by(self, moved: Moved, length: int) -> Moved:
+        """Which of ``length`` steps of the output read one that moved."""
+        del length
+        return moved[:, np.array(self.steps, np.int64) % moved.shape[1]]
+
 
 @dataclass(frozen=True, slots=True)
 class Whole:
@@ -54,6 +76,10 @@ class Whole:
         """All steps."""
         del steps
         return np.arange(length)
+
+    def moved_by(self, moved: Moved, length: int) -> Moved:
+        """All of ``length`` steps of the output, where any step moved."""
+        return np.repeat(moved.any(axis=1, keepdims=True), length, axis=1)
 
 
 Reading = Window | Picks | Whole

@@ -56,9 +56,11 @@ def window_of(node: ir.Node, data: Timed) -> Window:
             raise NotFollowed("its padding depends on the length, which is symbolic")
         total = max((math.ceil(data.length / stride) - 1) * stride + span - data.length, 0)
         front = total // 2 if automatic == "SAME_UPPER" else total - total // 2
+        behind = total - front
     else:
-        front = node.attributes.get_ints("pads", [0] * 2 * axes)[i]
-    return Window(stride, tuple(j * dilation - front for j in range(kernel)))
+        pads = node.attributes.get_ints("pads", [0] * 2 * axes)
+        front, behind = pads[i], pads[i + axes]
+    return Window(stride, tuple(j * dilation - front for j in range(kernel)), behind)
 
 
 def global_pool(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
@@ -85,7 +87,7 @@ def pad(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
             f"it pads time in the mode {mode!r}: steps of the signal come in twice. Pad with "
             "zeros instead"
         )
-    return Passage(data.axis, {0: Window(1, (-front,))})
+    return Passage(data.axis, {0: Window(1, (-front,), behind)})
 
 
 def slice_(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
@@ -105,7 +107,7 @@ def slice_(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
     )
     start, step = starts[i], steps[i]
     if step > 0 and start == 0:  # whatever its end is, computed or symbolic
-        return Passage(data.axis, {0: Window(step, (0,))})
+        return Passage(data.axis, {0: Window(step, (0,), -_cut(node.outputs[0], data, step))})
     if data.length is None:
         if step > 0 and 0 < start < _UNBOUNDED:
             return Passage(data.axis, {0: Window(step, (start,))})
@@ -113,8 +115,14 @@ def slice_(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
     end = integers(node.inputs[2], "end")[i]
     taken = range(data.length)[slice(start, _end(end, step, data.length), step)]
     if step > 0:
-        return Passage(data.axis, {0: Window(step, (taken.start,))})
+        return Passage(data.axis, {0: Window(step, (taken.start,), taken.stop - data.length)})
     return Passage(data.axis, {0: Picks(tuple(taken))})
+
+
+def _cut(output: ir.Value, data: Timed, step: int) -> int:
+    """How many steps a crop from the first one on leaves out; 0 where a length is symbolic."""
+    kept = size_of(output, data.axis)
+    return 0 if kept is None or data.length is None else max(0, data.length - kept * step)
 
 
 def _end(end: int, step: int, length: int) -> int | None:
@@ -162,7 +170,11 @@ def concat(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
         if size is None:
             raise NotFollowed("the length of what it puts in front is not known")
         front += size
-    return Passage(axis, {position: Window(1, (-front,))})
+    data, total = timed[position], size_of(node.outputs[0], axis)
+    behind = 0
+    if total is not None and data.length is not None:
+        behind = total - front - data.length
+    return Passage(axis, {position: Window(1, (-front,), behind)})
 
 
 def split(node: ir.Node, timed: Mapping[int, Timed]) -> list[Passage]:
@@ -175,6 +187,7 @@ def split(node: ir.Node, timed: Mapping[int, Timed]) -> list[Passage]:
         size = size_of(output, data.axis)
         if size is None:
             raise NotFollowed("the lengths of its pieces are not known")
-        passages.append(Passage(data.axis, {0: Window(1, (front,))}))
+        left = 0 if data.length is None else data.length - front - size
+        passages.append(Passage(data.axis, {0: Window(1, (front,), -left)}))
         front += size
     return passages

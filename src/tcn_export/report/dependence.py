@@ -1,0 +1,128 @@
+"""What the outputs depend on, in words and as a drawing; from what manifests hold of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.text import Text
+
+TOLD_TOGETHER = ("receptive_field", "lookahead", "causal", "dependence")
+"""Entries that `dependence_lines` tells."""
+_LABEL = 18
+
+
+def dependence_lines(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values for a table.
+
+    Args:
+        entries: A manifest's, or what `inspection.describe_model` gives.
+    """
+    found, rate = entries["dependence"], entries["sample_rate_hz"]
+    if found is None:
+        return [("receptive field", "not analysed: exported by an earlier version")]
+    reads = dict.fromkeys(f"{read['output']}: {read['how']}" for read in found["reads"])
+    lines = [
+        ("reads", "; ".join(reads) or "nothing of the signal"),
+        ("receptive field", _field(entries, rate)),
+        ("lookahead", _lookahead(entries, rate)),
+        *(("", f"looks ahead first: {node}") for node in found["looks_ahead"]),
+        *(("", f"not followed: {refusal}") for refusal in found["refusals"]),
+        ("window", _window(found)),
+    ]
+    if found["measured"] is not None:
+        lines.append(("measured", _measured(entries, found["measured"])))
+    return lines
+
+
+def _field(entries: Mapping[str, Any], rate: float | None) -> str:
+    field, found = entries["receptive_field"], entries["dependence"]
+    if field is None:
+        return "not known" if found["refusals"] else "not the same for every step"
+    holes = f", {found['holes']} of them holes" if found["holes"] else ""
+    stride = f", every {found['stride']} steps" if found["stride"] > 1 else ""
+    return f"{_steps(field, rate)}{holes}{stride}"
+
+
+def _lookahead(entries: Mapping[str, Any], rate: float | None) -> str:
+    ahead = entries["lookahead"]
+    if entries["causal"]:
+        late = f", {_steps(-ahead, rate)} late" if ahead is not None and ahead < 0 else ""
+        return f"none: causal{late}"
+    if entries["causal"] is None:
+        return "not known"
+    return f"{'' if ahead is None else _steps(ahead, rate) + ': '}not causal"
+
+
+def _window(found: Mapping[str, Any]) -> str:
+    idle = found["window"] - found["needed"]
+    return f"{found['window']} steps" + (f", {idle} of them never read" if idle else "")
+
+
+def _measured(entries: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    moved = f"{measured['moved']} steps of {measured['windows']} random windows moved"
+    if measured["lookback"] is None:
+        return f"{moved}, and no answer with them"
+    back, ahead = measured["lookback"], measured["lookahead"]
+    told = f"{moved}: answers follow up to {_steps(back)} later, {_steps(ahead)} earlier"
+    if ahead <= 0:
+        told = f"{moved}: answers follow up to {_steps(back)} later, none earlier"
+    said = (entries["dependence"]["lookback"], entries["lookahead"])
+    if measured["silent"]:
+        told += (
+            f"; {measured['silent']} of them do not reach all that the graph lets them (dead "
+            "units, zero weights)"
+        )
+    elif None not in said and said != (back, ahead):
+        told += " (the window holds no more)"
+    return told
+
+
+def _steps(number: int, rate: float | None = None) -> str:
+    steps = f"{number} step{'' if number == 1 else 's'}"
+    return f"{steps} ({1000 * number / rate:.4g} ms)" if rate else steps
+
+
+def cone_drawing(entries: Mapping[str, Any]) -> Text:
+    """Which steps of every layer one answer needs: a row per layer, time to the right."""
+    cone = (entries["dependence"] or {}).get("cone")
+    if cone is None:
+        return Text("")
+    rows, columns = cone["rows"], max(len(row["drawn"]) for row in cone["rows"])
+    lines = [
+        f"{_label(row['layer']):{_LABEL}} {row['drawn']:{columns}} {row['needed']:>5}"
+        + ("" if i == 0 else f" {_kernel(row)}")
+        for i, row in enumerate(rows)
+    ]
+    if cone["left_out"]:
+        lines.insert(len(rows) // 2, f"... and {cone['left_out']} layers between")
+    scale = _scale(cone["first"], cone["per_column"], columns)
+    steps = "a column is " + _steps(cone["per_column"])
+    legend = f"{steps}: █ all needed for one answer, ▒ some, · none"
+    if cone["per_column"] == 1:
+        legend = f"{steps}: █ needed for one answer, · not"
+    return Text(
+        "\n".join([*lines, f"{'':{_LABEL}} {scale}", legend]), no_wrap=True, overflow="crop"
+    )
+
+
+def _label(layer: str) -> str:
+    return layer if len(layer) <= _LABEL else f"…{layer[1 - _LABEL :]}"
+
+
+def _kernel(row: Mapping[str, Any]) -> str:
+    stride = f" s{row['stride']}" if row["stride"] > 1 else ""
+    return f"k{row['taps']} d{row['spacing']}{stride}"
+
+
+def _scale(first: int, per_column: int, columns: int) -> str:
+    """Numbers under the drawing: the first step, the step that is read, and the last."""
+    marks = {0: str(first), -first // per_column: "0"}
+    last = first + columns * per_column - 1
+    if last >= per_column:
+        marks[columns - len(f"+{last}")] = f"+{last}"
+    line = ""
+    for column, mark in sorted(marks.items()):
+        if column > len(line) or not line:
+            line = f"{line:{column}}{mark}"
+    return line
