@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from support import run
 from tcn_export import load_bundle
@@ -35,6 +37,12 @@ class Tcn(nn.Module):
 
 def plain(width=8):
     return Tcn(width, is_plain=True)
+
+def raising():
+    return plain(1 // 0)
+
+def text():
+    return "plain"
 """
 SHAPE = ("--input-shape", "3,24")
 
@@ -91,15 +99,69 @@ def test_weights_of_a_checkpoint_go_into_the_factory_s_network(networks):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
-def test_weights_of_another_network_write_nothing(networks):
-    torch.save({"tail": torch.ones(1)}, "best.pth")
-    done = run(
-        export_command, "best.pth", "--factory", "source_networks:plain", *SHAPE,
-        "--target", "onnx",
-    )  # fmt: skip
+def other_weights(path, change):
+    state = load_factory("source_networks:plain", (3, 24)).module.state_dict()
+    change(state)
+    torch.save(state, path)
+
+
+PLAIN = "source_networks:plain"
+WRONG = {
+    "surplus": (
+        lambda path: other_weights(path, lambda s: s.update(tail=torch.ones(1))), PLAIN,
+        r"1 not expected \(tail\)",
+    ),
+    "missing": (
+        lambda path: other_weights(path, lambda s: s.pop("head.bias")), PLAIN,
+        r"1 missing \(head\.bias\)",
+    ),
+    "of another shape": (
+        lambda path: other_weights(path, lambda s: s.update({"head.bias": torch.ones(9)})),
+        PLAIN, r"1 of another shape \(`head\.bias` is \(9,\), expected \(4,\)\)",
+    ),
+    "no zip": (lambda path: path.write_bytes(b"weights"), PLAIN, "not a complete zip"),
+    "absent": (lambda path: None, PLAIN, "cannot be read: No such file"),
+    "no such factory": (
+        lambda path: None, "source_networks:plane", "has no `plane`.*It holds plain",
+    ),
+    "a factory that raises": (
+        lambda path: None, "source_networks:raising",
+        r"raised ZeroDivisionError.*source_networks\.py:\d+, in raising",
+    ),
+    "a factory of something else": (
+        lambda path: None, "source_networks:text", "returned a str; expected a torch.nn",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_weights_and_factories_that_do_not_fit_write_nothing(networks, case):
+    make, factory, message = WRONG[case]
+    make(networks / "best.pt")
+    done = run(export_command, "best.pt", "--factory", factory, *SHAPE, "--target", "onnx")
     assert done.code == 1
-    assert "1 not expected (tail)" in done.stderr
+    assert re.search(message, done.stderr, flags=re.S), done.stderr
     assert not (networks / "exported").exists()
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+def test_state_dicts_of_every_ending_give_the_same_bundle(networks, suffix):
+    torch.manual_seed(1)
+    net = load_factory(PLAIN, (3, 24)).module
+    state = {
+        k: torch.rand_like(v) if v.is_floating_point() else v
+        for k, v in net.state_dict().items()
+    }
+    path = f"own{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    told = exported(path, "--factory", PLAIN, *SHAPE, "--layout", "1d")
+    assert told["verified"]
+    net.load_state_dict(state)
+    x = np.random.default_rng(0).standard_normal((2, 3, 24)).astype(np.float32)
+    got = load_bundle(told["bundle"]).runner(threads=1).run({"signal": x})["logits"]
+    with torch.no_grad():
+        want = net(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("is_nlc", [False, True])
