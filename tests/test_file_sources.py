@@ -16,6 +16,7 @@ from programs import OPEN_BATCH, save
 from support import run
 from tcn_export import load_bundle
 from tcn_export.cli.export import main as export_command
+from tcn_export.cli.inspect import main as inspect_command
 from tcn_export.cli.verify import main as verify_command
 
 CHANNELS, STEPS = 3, 40
@@ -87,6 +88,7 @@ def test_files_are_read_at_their_last_step_and_verified(case):
     assert told["source"]["kind"] == ("onnx" if "onnx" in case else "program")
     assert bool(told["source"]["notes"]) == ("of one window" in case)
     assert told["parity"]["oracle"] == "float64"
+    assert (told["receptive_field"], told["causal"]) == (11, True)
     steps = {step["name"]: step["modified"] for step in told["rewrites"]}
     assert steps["crop_to_padding"] == 2
     assert steps["fold_batch_norm"] == 1
@@ -117,6 +119,15 @@ def test_files_are_laid_out_by_measurement_and_quantised(case):
     assert len(told["layout"]["candidates"]) > 1
     done = run(verify_command, told["bundle"], "--data", "own.npz")
     assert done.code == 0, done.stderr
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_files_are_inspected_as_they_are(case):
+    done = run(inspect_command, FILES[case](Tcn().eval()), "--json")
+    assert done.code == 0, done.stderr
+    assert done.json["kind"] == ("onnx" if "onnx" in case else "program")
+    assert (done.json["receptive_field"], done.json["causal"]) == (11, True)
+    assert ("notes" in done.json) == ("of one window" in case)
 
 
 @pytest.mark.parametrize("kind", ["onnx", "pt2"])
