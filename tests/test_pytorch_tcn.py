@@ -13,6 +13,7 @@ from support import run
 from tcn_export import ExportOptions, export, load_bundle, verify
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
+from tcn_export.parity.tolerance import float32_limit
 
 STEPS = 40
 NETWORK = {
@@ -35,11 +36,19 @@ def check_answers(bundle, arguments):
         network = TCN(**NETWORK, **arguments).eval()
     x = np.random.default_rng(0).standard_normal((2, 3, STEPS)).astype(np.float32)
     is_nlc = arguments.get("input_shape") == "NLC"
+    signal = torch.from_numpy(x).transpose(1, 2) if is_nlc else torch.from_numpy(x)
+    check_equal(
+        bundle.runner(threads=1).run({"signal": x})["forecast"], network, signal, is_nlc
+    )
+
+
+def check_equal(answer, network, signal, is_nlc=False):
     with torch.no_grad():
-        signal = torch.from_numpy(x)
-        want = network(signal.transpose(1, 2)).transpose(1, 2) if is_nlc else network(signal)
-    got = bundle.runner(threads=1).run({"signal": x})["forecast"]
-    np.testing.assert_allclose(got, want.numpy(), rtol=1e-4, atol=1e-5)
+        single, double = network(signal).double(), network.double()(signal.double())
+    exact = (double.transpose(1, 2) if is_nlc else double).numpy()
+    limit = float32_limit(float((single - double).abs().max()), float(np.abs(exact).max()))
+    assert answer.shape == exact.shape
+    assert np.abs(answer - exact).max() <= limit
 
 
 def exported(layout="NCL", **arguments):
@@ -69,6 +78,14 @@ def test_every_form_of_it_keeps_parity(norm, causal, more):
     bundle = exported(use_norm=norm, causal=causal, **{more: True})
     (spec,) = bundle.manifest.signature.outputs
     assert spec.shape == ("batch", 5, STEPS)
+    # Two convolutions of every level, three taps, one, two and four steps apart.
+    reach = 2 * 2 * (1 + 2 + 4)
+    found = bundle.manifest
+    assert found.receptive_field == 1 + reach
+    assert (found.causal, found.lookahead) == (causal, 0 if causal else reach // 2)
+    measured = found.dependence["measured"]
+    assert measured["lookback"] == (reach if causal else reach // 2)
+    assert measured["lookahead"] == found.lookahead
 
 
 @pytest.mark.parametrize("told", [None, "NLC"])
@@ -116,7 +133,5 @@ def test_trained_weights_come_from_a_file(suffix, folder):
     )  # fmt: skip
     assert done.code == 0, done.stderr
     x = np.random.default_rng(0).standard_normal((2, 3, STEPS)).astype(np.float32)
-    with torch.no_grad():
-        want = network.eval()(torch.from_numpy(x)).numpy()
     got = load_bundle("exported/own-onnx-float32").runner(threads=1).run({"signal": x})
-    np.testing.assert_allclose(got["logits"], want, rtol=1e-4, atol=1e-5)
+    check_equal(got["logits"], network.eval(), torch.from_numpy(x))
