@@ -11,6 +11,7 @@ from tcn_export.canonical import canonicalize, name_interface, name_nodes
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import Graph
 from tcn_export.quiet import quiet
+from tcn_export.settle_shapes import settle_shapes
 from tcn_export.source.adapter import Adapter
 from tcn_export.source.base import Source
 
@@ -41,6 +42,9 @@ def adopt(source: Source, length: int | None, opset: int) -> Graph:
     _forget_shapes(model.graph)
     with quiet("onnxscript", "onnx_ir"):
         canonicalize(model)
+        common.ShapeInferencePass()(model)
+        settle_shapes(model)
+        _forget_shapes(model.graph)
         common.ShapeInferencePass()(model)
     for value, spec in zip(model.graph.outputs, signature.outputs, strict=True):
         value.shape = ir.Shape(spec.shape)

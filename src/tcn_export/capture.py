@@ -25,6 +25,7 @@ from tcn_export.canonical import canonicalize, name_interface, name_nodes
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import BATCH, LENGTH, Graph
 from tcn_export.quiet import quiet
+from tcn_export.settle_shapes import settle_shapes
 from tcn_export.source.adapter import PREFIX, Adapter
 from tcn_export.source.base import Source
 
@@ -80,6 +81,7 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
             f"stayed at {model.opset_imports.get('')}. Choose that with --opset."
         )
     canonicalize(model)
+    settle_shapes(model)
     name_interface(model.graph, signature)
     name_nodes(model.graph, PREFIX if isinstance(source.module, Adapter) else "")
     common.ShapeInferencePass()(model)

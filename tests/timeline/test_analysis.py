@@ -252,4 +252,4 @@ def test_networks_of_ours_are_causal_with_the_receptive_field_of_the_book(
     (reach,) = {t.reach or t.ends[0].track.reach for t in tracks}
     per_block = 2 * (config.kernel_size - 1)
     assert reach.receptive_field == 1 + per_block * sum(config.dilations)
-    assert reach.is_causal
+    assert reach.lookahead == 0

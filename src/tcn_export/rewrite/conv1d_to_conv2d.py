@@ -83,7 +83,10 @@ def _widen_convolution(node: ir.Node) -> None:
 def _widen_window(node: ir.Node) -> None:
     for name in ("dilations", "strides"):
         (size,) = node.attributes.get_ints(name, [1])
-        node.attributes[name] = ir.AttrInt64s(name, [1, size])
+        # Pools know dilations in newer operator versions only, quantised ones in none.
+        node.attributes.pop(name, None)
+        if node.op_type == "Conv" or size > 1:
+            node.attributes[name] = ir.AttrInt64s(name, [1, size])
 
 
 def _widen_element_wise(node: ir.Node) -> None:
@@ -100,8 +103,6 @@ def _widen_pool(node: ir.Node) -> None:
     _widen_inputs(node, (0,))
     node.attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", [1, kernel])
     _widen_window(node)
-    if node.op_type == "LpPool":  # which has no dilations before operator version 18
-        node.attributes.pop("dilations", None)
     node.attributes["pads"] = ir.AttrInt64s("pads", [0, front, 0, behind])
 
 

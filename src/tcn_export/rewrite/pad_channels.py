@@ -77,9 +77,6 @@ def _pad_convolution(node: ir.Node, padded: dict[ir.Value, int], block: int) -> 
         _replace(node, 2, _filled(offsets, {0: more}))
     if more:
         padded[node.outputs[0]] = more
-        node.outputs[0].shape = (
-            None if node.outputs[0].shape is None else node.outputs[0].shape
-        )
     return 1
 
 
@@ -137,11 +134,11 @@ def _is_beside_channels(node: ir.Node, rank: int) -> bool:
 def _fill_operands(node: ir.Node, padded: dict[ir.Value, int]) -> None:
     """Both operands get as many channels, or have one number for all of them."""
     computed = [v for v in node.inputs if v is not None and _is_computed(v)]
+    rank = max(len(value.shape or ()) for value in node.inputs if value is not None)
     (more, *others) = {padded.get(value, 0) for value in computed}
-    if others:
+    if others or len({_channels_of(value, rank) for value in computed}) > 1:
         raise Refused("its inputs have different numbers of channels")
     fillings: list[tuple[int, Array]] = []
-    rank = max(len(value.shape or ()) for value in node.inputs if value is not None)
     for position, value in enumerate(node.inputs):
         assert value is not None
         if _is_computed(value):
@@ -153,6 +150,12 @@ def _fill_operands(node: ir.Node, padded: dict[ir.Value, int]) -> None:
             fillings.append((position, filled))
     for position, filled in fillings:
         _replace(node, position, filled)
+
+
+def _channels_of(value: ir.Value, rank: int) -> object:
+    """How many channels a value had, beside others of ``rank`` axes."""
+    axis = _CHANNELS - rank + len(value.shape or ())
+    return None if axis < 0 or value.shape is None else value.shape[axis]
 
 
 def _is_computed(value: ir.Value) -> bool:

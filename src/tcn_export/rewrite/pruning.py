@@ -13,7 +13,11 @@ import onnx_ir as ir
 
 from tcn_export.rewrite.base import Refused, add_initializer, constant
 from tcn_export.rewrite.pruned import Pruned, given, placed, replace_node, stand_in
-from tcn_export.rewrite.pruning_windows import prune_convolution, prune_pool
+from tcn_export.rewrite.pruning_windows import (
+    prune_convolution,
+    prune_pool,
+    refuse_several_outputs,
+)
 from tcn_export.rewrite.strided import OUTSIDE, Index
 from tcn_export.timeline.passage import SAME_STEP
 from tcn_export.timeline.rules import ELEMENT_WISE, FIRST_INPUT, POOLS, REDUCTIONS
@@ -70,8 +74,8 @@ def _constant_steps(node: ir.Node, position: int, pruned: Pruned) -> Edit:
 
 def _along(node: ir.Node, pruned: Pruned) -> Edit:
     """Operators over other axes, whose constants have no steps."""
-    if len([value for value in node.outputs if value.uses()]) > 1 and node.op_type != "Split":
-        raise Refused("it has several outputs")
+    if node.op_type != "Split":
+        refuse_several_outputs(node)
     if node.op_type in ("MatMul", "Einsum"):
         for value in node.inputs:
             if not pruned.has_time(value) and (value is None or len(value.shape or ()) > 2):
@@ -129,12 +133,12 @@ def _padded(node: ir.Node, value: ir.Value, axis: int, front: int, behind: int) 
 
 def _gather(node: ir.Node, pruned: Pruned) -> Edit:
     """Gather of several steps keeps a time axis; of one step it ends time."""
+    axis = node.attributes.get_int("axis", 0) % len(given(node, 0).shape or ())
     if pruned.has_time(node.outputs[0]):
-        if node.attributes.get_int("axis", 0) == pruned.axis_of(given(node, 0)):
+        if axis == pruned.axis_of(given(node, 0)):
             return _shift(node, pruned)
         return _along(node, pruned)
     place, held = int(pruned.places(node, 0)[0, 0]), len(pruned.steps_of(given(node, 0)))
-    axis = node.attributes.get_int("axis", 0) % len(given(node, 0).shape or ())
 
     def choose() -> None:
         assert node.graph is not None
@@ -165,7 +169,17 @@ def _slice(node: ir.Node, pruned: Pruned) -> Edit:
     passages = [pruned.reading_of(node, i, 0) for i in range(len(node.outputs))]
     if all(reading == SAME_STEP for reading in passages) and _same_length(node, pruned):
         return _along(node, pruned)
+    if _changes_other_axes(node, pruned.axis_of(given(node, 0))):
+        raise Refused("it crops or pads other axes as well as time")
     return _shift(node, pruned)
+
+
+def _changes_other_axes(node: ir.Node, time: int) -> bool:
+    """Whether the size of an axis changes that is not time."""
+    before, after = given(node, 0).shape, node.outputs[0].shape
+    assert before is not None
+    assert after is not None
+    return any(before[axis] != after[axis] for axis in range(len(before)) if axis != time)
 
 
 def _same_length(node: ir.Node, pruned: Pruned) -> bool:
@@ -181,6 +195,8 @@ def _reshape(node: ir.Node, pruned: Pruned) -> Edit:
     axis = pruned.axis_of(output)
     assert output.shape is not None
     behind = len(output.shape) - len(shape)  # Expand: axes in front need not be named
+    if axis < behind:
+        return _step_by_step(node, pruned)
     if shape[axis - behind] not in (-1, 0, 1):
         shape[axis - behind] = len(pruned.steps_of(output))
     elif shape[axis - behind] == 0:

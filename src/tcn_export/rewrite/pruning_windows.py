@@ -45,20 +45,27 @@ def prune_pool(node: ir.Node, pruned: Pruned) -> Edit:
     spatial = _spatial_axis(node, pruned)
     if node.attributes.get_int("ceil_mode", 0):
         raise Refused("it rounds its length up")
-    if len([value for value in node.outputs if value.uses()]) > 1:
-        raise Refused("it has several outputs")
+    refuse_several_outputs(node)
     places = pruned.places(node, 0)
-    read = _read_window(node, pruned, spatial, places)
+    read = _read_window(node, pruned, spatial, places, is_dense=node.op_type != "MaxPool")
     if read is None and (places == OUTSIDE).any():
         raise Refused("some of what it reads is padding, at uneven distances")
     return read or _gather_taps(node, pruned, spatial, places)
 
 
-def _read_window(node: ir.Node, pruned: Pruned, spatial: int, places: Index) -> Edit | None:
-    """Read places as one window, if they form one."""
+def refuse_several_outputs(node: ir.Node) -> None:
+    """Raise `Refused` where more than one output of a node is seen."""
+    if sum(bool(value.uses()) or value.is_graph_output() for value in node.outputs) > 1:
+        raise Refused("it has several outputs")
+
+
+def _read_window(
+    node: ir.Node, pruned: Pruned, spatial: int, places: Index, is_dense: bool = False
+) -> Edit | None:
+    """Read places as one window, if they form one; without dilation, if it ``is_dense``."""
     held = len(pruned.steps_of(given(node, 0)))
     window = fit(places, held)
-    if window is None:
+    if window is None or (is_dense and window.dilation > 1):
         return None
     taps, narrow = places.shape[1], _nothing
     if (window.start, window.stop) != (0, held):  # then what lies between goes as well
@@ -66,7 +73,7 @@ def _read_window(node: ir.Node, pruned: Pruned, spatial: int, places: Index) -> 
         narrow = pruned.narrow(node, 0, used)
         inside = np.where(places == OUTSIDE, OUTSIDE, np.searchsorted(used, places))
         window = fit(inside, len(used))
-        if window is None:
+        if window is None or (is_dense and window.dilation > 1):
             return None
 
     def edit() -> None:
@@ -164,8 +171,10 @@ def _set_attributes(node: ir.Node, spatial: int, taps: int, window: Strided) -> 
     dilations[spatial] = window.dilation
     pads[spatial], pads[spatial + axes] = window.front, window.behind
     node.attributes.pop("auto_pad", None)
-    numbers = {
-        "kernel_shape": kernel, "strides": strides, "dilations": dilations, "pads": pads,
-    }  # fmt: skip
+    numbers = {"kernel_shape": kernel, "strides": strides, "pads": pads}
+    # Pools know them in newer operator versions only, quantised ones in none.
+    node.attributes.pop("dilations", None)
+    if node.op_type == "Conv" or max(dilations) > 1:
+        numbers["dilations"] = dilations
     for name, values in numbers.items():
         node.attributes[name] = ir.AttrInt64s(name, values)

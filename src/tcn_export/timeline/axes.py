@@ -130,14 +130,23 @@ def reshape(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
     assert value is not None
     behind, wanted = _behind(value, data.axis), size_of(value, data.axis)
     for axis in range(rank_of(output)):
-        same = output.shape is not None and value.shape is not None and (
-            output.shape[axis] == value.shape[data.axis]
-        )  # fmt: skip
+        same = _same_size(value, output, data.axis, axis)
         if behind is not None and same and _behind(output, axis) == behind:
             return Passage(axis, {0: SAME_STEP})
     if wanted is not None and behind is not None and rank_of(output) <= 2:
+        if rank_of(output) == 2 and not _same_size(value, output, 0):
+            raise NotFollowed("it puts the steps into the batch")
         return Passage(None, {0: Whole()}, end="all steps, flattened")
     raise NotFollowed("it mixes time with another axis")
+
+
+def _same_size(one: ir.Value, other: ir.Value, axis: int, other_axis: int = 0) -> bool:
+    """Whether two axes are known to be of one size."""
+    if one.shape is None or other.shape is None:
+        return False
+    size, other_size = one.shape[axis], other.shape[other_axis]
+    is_known = isinstance(size, int) or size.value is not None
+    return is_known and size == other_size
 
 
 def _behind(value: ir.Value, axis: int) -> int | None:
@@ -165,9 +174,11 @@ def matmul(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
     other = node.inputs[1 - position]
     rank = rank_of(node.outputs[0])
     summed = data.rank - 1 if position == 0 else max(data.rank - 2, 0)
-    if data.axis == summed:
-        return Passage(None, {position: Whole()}, end="a weighted sum over time")
     assert other is not None
+    if data.axis == summed:
+        kept = -1 if position == 0 else -2
+        _refuse_mixing(data, None if rank_of(other) < 2 else size_of(other, kept))
+        return Passage(None, {position: Whole()}, end="a weighted sum over time")
     if rank_of(other) < 2:
         raise NotFollowed("it multiplies with a vector")
     return Passage(rank - data.rank + data.axis, {position: SAME_STEP})
@@ -179,8 +190,15 @@ def gemm(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
         raise NotFollowed("its weights depend on the signal")
     summed = 0 if node.attributes.get_int("transA", 0) else 1
     if timed[0].axis == summed:
+        _refuse_mixing(timed[0], size_of(node.outputs[0], 1))
         return Passage(None, {0: Whole()}, end="a weighted sum over time")
     return Passage(0, {0: SAME_STEP})
+
+
+def _refuse_mixing(data: Timed, kept: int | None) -> None:
+    """As many sums as steps are steps again, in the sense of who wrote the network."""
+    if data.length is not None and data.length > 1 and kept == data.length:
+        raise NotFollowed("it makes as many steps of all steps, so that each depends on all")
 
 
 def einsum(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:

@@ -83,11 +83,6 @@ class Reach:
         """Steps within the receptive field that are not reached."""
         return self.bits.bit_length() - self.bits.bit_count()
 
-    @property
-    def is_causal(self) -> bool:
-        """Whether no later step is reached."""
-        return self.lookahead <= 0
-
     def offsets(self) -> list[int]:
         """All offsets, ascending."""
         return [self.low + i for i, bit in enumerate(reversed(f"{self.bits:b}")) if bit == "1"]
