@@ -37,7 +37,7 @@ def test_any_network_is_measured_as_the_book_says_and_rewritten_exactly(
     check_demand(simplified, pruned)
     for rewrite in LAYOUTS[layout]:
         pruned = run(rewrite, pruned)
-    check_answers(source, pruned, batch, network)
+    check_answers(source, pruned, batch, network.input_shape)
 
 
 def check_dependence(network, found):
@@ -69,11 +69,10 @@ def check_demand(before, after):
         assert multiplications(after) == demanded
 
 
-def check_answers(source, graph, batch, network):
+def check_answers(source, graph, batch, shape):
     """As the gate holds float32; what eager float32 errs is drawn from several windows."""
     (signal,), (output,) = source.signature.inputs, source.signature.outputs
-    rng = np.random.default_rng(network.arguments["seed"])
-    x = rng.standard_normal((WINDOWS, *network.input_shape)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((WINDOWS, *shape)).astype(np.float32)
     with one_thread():
         eager = Oracle(source.module, source.signature).run({signal.name: x})
     exact = eager.float64[output.name]

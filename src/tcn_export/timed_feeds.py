@@ -54,7 +54,8 @@ def _check_shape(
         raise UsageError(
             f"`{spec.name}` of {bundle.path} takes one window per call. Leave --batch out."
         )
-    if length is not None and LENGTH not in spec.shape and length not in shape[1:]:
+    fixed = None if spec.time_axis is None else shape[spec.time_axis]
+    if length is not None and LENGTH not in spec.shape and length != fixed:
         told = ", ".join(map(str, spec.shape))
         raise UsageError(
             f"`{spec.name}` of {bundle.path} has the shape ({told}), so its windows cannot "

@@ -24,6 +24,7 @@ from tcn_export.parity.rows import ParityReport
 from tcn_export.progress import Progress, Silent
 from tcn_export.racing import Timing, race_runners, ratio
 from tcn_export.report.json import report_to_json
+from tcn_export.targets.base import Runner
 from tcn_export.timed_feeds import timed_feeds
 from tcn_export.verification import verify
 
@@ -101,7 +102,7 @@ def tune(path: Path | str, options: BenchOptions, progress: Progress | None = No
     names = _check_candidates(bundle)
     _check_replaceable(bundle)
     feeds = timed_feeds(bundle)
-    runners = {name: _choosing(bundle, name).runner(threads) for name in names}
+    runners = {name: _runner(bundle, name, threads) for name in names}
     with progress.stage("Timing the candidates", options.rounds) as advance:
         raced = race_runners(runners, dict.fromkeys(names, feeds), options.rounds, advance)
     ranked = dict(sorted(raced.items(), key=lambda entry: entry[1].median))
@@ -113,6 +114,16 @@ def tune(path: Path | str, options: BenchOptions, progress: Progress | None = No
             written = _write(chosen, ranked, threads, reports[name].verified)
             return Tuning(bundle, written, threads, ranked, reports, load)
     return Tuning(bundle, None, threads, ranked, reports, load)
+
+
+def _runner(bundle: Bundle, name: str, threads: int) -> Runner:
+    try:
+        return _choosing(bundle, name).runner(threads)
+    except BundleError as error:
+        raise BundleError(
+            f"the candidate {name} of {bundle.path} ({_file(bundle, name)}) does not run "
+            f"here: {error} Use a newer runtime, or export again with an older --opset."
+        ) from error
 
 
 def _check_options(options: BenchOptions) -> int:

@@ -11,7 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from tcn_export.graph import BATCH, Graph, Signature, TensorSpec
 
 CHANNELS = 4
-HEADS = ("last", "fixed", "few", "strided", "every", "mean")
+HEADS = ("last", "fixed", "few", "strided", "reversed", "every", "mean")
+OPSETS = (18, 20, 23)
+KINDS = ("plain", "residual", "gate", "one gate", "strided", "pool", "crop", "pad")
 
 
 class Writer:
@@ -36,11 +38,12 @@ class Writer:
         return name
 
     def convolution(self, x: str, kernel: int, dilation: int, front: int, behind: int,
-                    stride: int = 1, groups: int = 1) -> str:  # fmt: skip
-        shape = (CHANNELS, CHANNELS // groups, kernel)
-        weight = self._rng.standard_normal(shape) / np.sqrt(kernel * CHANNELS / groups)
+                    stride: int = 1, groups: int = 1, inputs: int = CHANNELS,
+                    outputs: int = CHANNELS) -> str:  # fmt: skip
+        shape = (outputs, inputs // groups, kernel)
+        weight = self._rng.standard_normal(shape) / np.sqrt(kernel * inputs / groups)
         names = [self.constant(a.astype(np.float32))
-                 for a in (weight, self._rng.standard_normal(CHANNELS))]  # fmt: skip
+                 for a in (weight, self._rng.standard_normal(outputs))]  # fmt: skip
         return self.add("Conv", x, *names, kernel_shape=[kernel], dilations=[dilation],
                         strides=[stride], pads=[front, behind], group=groups)  # fmt: skip
 
@@ -56,6 +59,9 @@ def head(writer: Writer, x: str, kind: str, length: int) -> str:
         return writer.add("Slice", x, *(writer.integers(n) for n in bounds))
     if kind == "strided":
         return writer.add("Slice", x, *(writer.integers(n) for n in (0, 2**62, 2, 5)))
+    if kind == "reversed":
+        step = writer.integers(1, 0) if length > 1 else writer.integers(0)
+        return writer.add("Gather", x, step, axis=-1)
     if kind == "mean":
         return writer.add("ReduceMean", x, writer.integers(2), keepdims=0)
     return writer.add("Identity", x)
@@ -67,7 +73,7 @@ def networks(draw: st.DrawFn) -> Graph:
     length = draw(st.sampled_from([5, 17, 40, 64]))
     writer, x, steps = Writer(draw(st.integers(0, 99))), "x", length
     for _ in range(draw(st.integers(1, 4))):
-        kind = draw(st.sampled_from(["plain", "residual", "gate", "strided", "pool", "crop"]))
+        kind = draw(st.sampled_from(KINDS))
         kernel, dilation = draw(st.integers(1, 5)), draw(st.sampled_from([1, 2, 3, 4, 7, 16]))
         reach, groups = (kernel - 1) * dilation, draw(st.sampled_from([1, 2, 4]))
         front = draw(st.sampled_from([reach, reach // 2]))
@@ -80,19 +86,30 @@ def networks(draw: st.DrawFn) -> Graph:
         elif kind == "strided" and steps > 4:
             x = writer.convolution(x, kernel, 1, kernel - 1, 0, stride=2)
             steps = (steps - 1) // 2 + 1
+        elif kind == "one gate":
+            gate = writer.convolution(x, 1, 1, 0, 0, outputs=1)
+            x = writer.add("Mul", x, writer.add("Sigmoid", gate))
+        elif kind == "pad":  # of time and of channels at once
+            wide = writer.add("Pad", x, writer.integers(0, 1, reach, 0, 1, 0))
+            x = writer.convolution(wide, kernel, dilation, 0, 0, inputs=CHANNELS + 2)
         elif kind == "pool" and steps > 4:
             operator = draw(st.sampled_from(["MaxPool", "AveragePool"]))
-            x = writer.add(operator, x, kernel_shape=[3], strides=[2], pads=[1, 1])
-            steps = (steps - 1) // 2 + 1
+            size = draw(st.integers(2, 3))
+            stride, pads = draw(st.integers(1, size)), [draw(st.integers(0, size // 2))] * 2
+            shape = {"kernel_shape": [size], "strides": [stride], "pads": pads}
+            if operator == "AveragePool":
+                shape["count_include_pad"] = draw(st.integers(0, 1))
+            x = writer.add(operator, x, **shape)
+            steps = (steps + sum(pads) - size) // stride + 1
         elif kind == "crop" and steps > 4:
             x = writer.add("Slice", x, *(writer.integers(n) for n in (1, 2**62, 2)))
             steps -= 1
         x = writer.add("Relu", x)
     output = head(writer, x, draw(st.sampled_from(HEADS)), steps)
-    return finished(writer, output, length)
+    return finished(writer, output, length, draw(st.sampled_from(OPSETS)))
 
 
-def finished(writer: Writer, output: str, length: int) -> Graph:
+def finished(writer: Writer, output: str, length: int, opset: int = 20) -> Graph:
     """The graph of what was written."""
     value = helper.make_tensor_value_info
     shape = [BATCH, CHANNELS, length]
@@ -102,7 +119,7 @@ def finished(writer: Writer, output: str, length: int) -> Graph:
         writer.constants,
     )  # fmt: skip
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10
     )
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     onnx.checker.check_model(model, full_check=True)

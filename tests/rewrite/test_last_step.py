@@ -14,11 +14,13 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from rewrite.networks import CHANNELS, Writer, finished, head, networks
+from rewrite.onnx_text import parse
 from support import operators
 from tcn_export.graph import Graph
 from tcn_export.parity.tolerance import float32_limit
 from tcn_export.rewrite.base import run
 from tcn_export.rewrite.last_step import LastStep
+from tcn_export.source.onnx_kernels import KERNELS
 from tcn_export.targets.session import session_options
 from tcn_export.timeline.analysis import analyze
 from tcn_export.timeline.demand import demand, length_of
@@ -39,7 +41,7 @@ def truth(graph: Graph, x: np.ndarray) -> np.ndarray:
         if array.dtype == np.float32:
             double = numpy_helper.from_array(array.astype(np.float64), tensor.name)
             tensor.CopyFrom(double)
-    return ReferenceEvaluator(proto).run(None, {"x": x.astype(np.float64)})[0]
+    return ReferenceEvaluator(proto, new_ops=KERNELS).run(None, {"x": x.astype(np.float64)})[0]
 
 
 def check_equal(before: Graph, after: Graph, batch: int = 2) -> None:
@@ -125,6 +127,22 @@ def test_a_dilated_stack_read_at_its_last_step_becomes_a_strided_one():
     assert set(operators(pruned)) == {"Slice", "Conv", "Relu", "Add", "Squeeze"}
 
 
+@given(
+    st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(1, 4), st.integers(1, 70)
+)
+def test_each_layer_of_a_stack_computes_the_steps_of_the_book(dilations, kernel, length):
+    """Worked out by hand here: what a step needs of the layer before it, and on itself."""
+    steps, expected = {length - 1}, []
+    for dilation in reversed(dilations):
+        expected.insert(0, len(steps))
+        taps = {t - i * dilation for t in steps for i in range(kernel)}
+        steps = {t for t in taps | steps if t >= 0}
+    graph = stack(dilations, kernel, length)
+    pruned = run(REWRITE, graph)
+    convolutions = [n for n in pruned.model.graph if n.op_type == "Conv"]
+    assert [n.outputs[0].shape[2] for n in convolutions] == expected
+
+
 def test_uneven_steps_are_gathered_tap_by_tap():
     graph = stack([3, 7, 5])
     pruned = run(REWRITE, graph)
@@ -167,7 +185,7 @@ def test_both_sides_of_padding_stay():
     ("kind", "reason"),
     [
         ("mean", "reads ReduceMean over time: nothing is saved"),
-        ("every", "every step of it is an output: nothing is saved"),
+        ("every", "every step of `identity_12` is an output: nothing is saved"),
     ],
 )
 def test_where_nothing_is_saved_it_says_so(kind, reason):
@@ -251,3 +269,32 @@ def test_uneven_steps_behind_a_crop_are_gathered():
     pruned = run(REWRITE, graph)
     check_equal(graph, pruned)
     assert run(REWRITE, pruned).history[-1].modified == 0
+
+
+BRANCHES = """
+g (float[n,4,40] x) => (float[n,4] y)
+<float[4,4,3] w = {WEIGHT}, int64 last = {-1}, float limit = {0.0}>
+{
+    a = Conv<pads = [2, 0]>(x, w)
+    b = Conv<pads = [4, 0], dilations = [2]>(a, w)
+    total = ReduceSum<keepdims = 0>(x)
+    is_large = Greater(total, limit)
+    c = If(is_large) <then_branch = t () => (float[n,4,40] p) { p = Relu(b) },
+                      else_branch = e () => (float[n,4,40] q) { q = Neg(b) }>
+    d = Add(c, a)
+    y = Gather<axis = 2>(d, last)
+}"""
+
+
+def test_what_branches_read_is_computed_in_full_and_named():
+    weight = np.random.default_rng(0).standard_normal(48).round(3).tolist()
+    text = BRANCHES.replace("{WEIGHT}", "{" + ", ".join(map(str, weight)) + "}")
+    graph = parse(text)
+    pruned = run(REWRITE, graph)
+    check_equal(graph, pruned)
+    reasons = {r.node: r.reason for r in pruned.history[-1].refusals}
+    assert reasons["c"] == "`c` (If): its branches, or its body, read the signal"
+    assert [n.outputs[0].shape[2] for n in pruned.model.graph if n.op_type == "Conv"] == [
+        40,
+        40,
+    ]

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewrite.networks import networks
+from rewrite.networks import Writer, finished, head, networks
 from rewrite.onnx_text import parse, rewritten
 from rewrite.test_last_step import REWRITE, check_equal
 from support import operators
-from tcn_export.rewrite.base import run
+from tcn_export.rewrite.base import run, run_plan
 from tcn_export.rewrite.conv1d_to_conv2d import Conv1dToConv2d
 from tcn_export.rewrite.direct_reads import DirectReads
 from tcn_export.rewrite.one_hot_steps import OneHotSteps
@@ -34,6 +34,18 @@ def test_any_network_answers_the_same_in_any_layout(graph, name):
         laid_out = run(rewrite, laid_out)
         assert run(rewrite, laid_out).history[-1].modified == 0, rewrite.name
     check_equal(graph, laid_out)
+
+
+def test_a_gate_for_all_channels_stands_beside_as_many_new_ones():
+    """17 channels and one lack 15 each, and are 32 and 16 then."""
+    writer = Writer(0)
+    x = writer.convolution("x", 3, 1, 2, 0, outputs=17)
+    gate = writer.convolution(x, 1, 1, 0, 0, inputs=17, outputs=1)
+    x = writer.add("Mul", x, writer.add("Sigmoid", gate))
+    x = writer.convolution(x, 3, 2, 4, 0, inputs=17)
+    graph = finished(writer, head(writer, x, "last", 40), 40)
+    for name in LAYOUTS:
+        check_equal(graph, run_plan(LAYOUTS[name], run(REWRITE, graph)))
 
 
 CROPPED = f"""

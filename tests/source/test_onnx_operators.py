@@ -70,6 +70,9 @@ CASES: dict[str, tuple[str, Case]] = {
     "MaxPool": (
         "MaxPool", lambda c, n: ({"kernel_shape": [3], "pads": [1, 1], "strides": [2]}, {}),
     ),
+    "MaxPool, step by step": (
+        "MaxPool", lambda c, n: ({"kernel_shape": [3], "pads": [1, 1]}, {}),
+    ),
     "LpPool": ("LpPool", lambda c, n: ({"kernel_shape": [2], "p": 2}, {})),
     "Conv": ("Conv", lambda c, n: ({"pads": [2, 1]}, {"w": floats(4, c, 3), "b": floats(4)})),
     "Conv by channel": (

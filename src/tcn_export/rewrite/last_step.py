@@ -21,7 +21,7 @@ from tcn_export.rewrite.base import Outcome, Refused, Rewrite
 from tcn_export.rewrite.pruned import Pruned
 from tcn_export.rewrite.pruning import pruner_of
 from tcn_export.rewrite.pruning_windows import has_idle_taps
-from tcn_export.timeline.analysis import Timeline, analyze
+from tcn_export.timeline.analysis import End, Timeline, analyze
 from tcn_export.timeline.demand import all_steps, demand
 from tcn_export.timeline.passage import SAME_STEP, NotFollowed, Steps
 
@@ -54,9 +54,9 @@ class LastStep(Rewrite):
             stored = _stored(model, timeline, frozenset(kept))
         for edit in edits:
             edit()
-        refusals = [Refusal(node.name or node.op_type, why) for node, why in kept.items()]
-        if not edits:
-            refusals += _nothing_saved(model, timeline)
+        lost = {end.node: end.refused for end in _ends(model, timeline) if end.refused}
+        reasons = lost | kept or ({} if edits else _nothing_saved(model, timeline))
+        refusals = [Refusal(node.name or node.op_type, why) for node, why in reasons.items()]
         return Outcome(len(edits), tuple(refusals))
 
 
@@ -101,16 +101,19 @@ def _plan(
     return edits, refused
 
 
-def _nothing_saved(model: ir.Model, timeline: Timeline) -> list[Refusal]:
-    """Why every step is needed: what reads them all."""
-    reasons: dict[str, str] = {}
+def _ends(model: ir.Model, timeline: Timeline) -> list[End]:
+    """Where time ends in front of the outputs."""
+    tracks = [timeline.tracks[v] for v in model.graph.outputs if v in timeline.tracks]
+    return list(dict.fromkeys(end for track in tracks for end in track.ends))
+
+
+def _nothing_saved(model: ir.Model, timeline: Timeline) -> dict[ir.Node, str]:
+    """Why every step is needed: who reads them all."""
+    reasons = {
+        end.node: f"reads {end.how}: nothing is saved" for end in _ends(model, timeline)
+    }
     for output in model.graph.outputs:
-        track = timeline.tracks.get(output)
-        if track is None:
-            continue
-        if track.axis is not None:
-            reasons[output.name or "?"] = "every step of it is an output: nothing is saved"
-        for end in track.ends:
-            why = end.refused or f"reads {end.how}: nothing is saved"
-            reasons[end.node.name or "?"] = why
-    return [Refusal(node, reason) for node, reason in reasons.items()]
+        node, track = output.producer(), timeline.tracks.get(output)
+        if node is not None and track is not None and track.axis is not None:
+            reasons[node] = f"every step of `{output.name}` is an output: nothing is saved"
+    return reasons

@@ -17,6 +17,7 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_average_pool import AveragePool_19
 from onnx.reference.ops.op_conv import Conv as SlowConv
 from onnx.reference.ops.op_conv_transpose import ConvTranspose as SlowConvTranspose
+from onnx.reference.ops.op_max_pool import MaxPool as SlowMaxPool
 from torch import Tensor
 from torch.nn import functional
 
@@ -99,6 +100,28 @@ class AveragePool(AveragePool_19):  # type: ignore[misc]
         return (functional.avg_pool1d(padded, size, stride).numpy(),)
 
 
+class MaxPool(SlowMaxPool):  # type: ignore[misc]
+    """``MaxPool`` over one axis by PyTorch; with padding and a stride of 1 its own raises."""
+
+    op_domain = ""
+
+    def _run(self, x: Array, **told: Any) -> tuple[Array, ...]:
+        is_plain = (
+            x.ndim == 3
+            and told["auto_pad"] in (None, "", "NOTSET")
+            and not told["ceil_mode"]
+            and x.dtype.kind == "f"
+            and len([name for name in self.output if name]) == 1
+        )
+        if not is_plain:
+            return super()._run(x, **told)  # type: ignore[no-any-return]
+        padded = functional.pad(_tensor(x), list(told["pads"] or [0, 0]), value=-np.inf)
+        (size,), (stride,) = told["kernel_shape"], told["strides"] or [1]
+        (dilation,) = told["dilations"] or [1]
+        pooled = functional.max_pool1d(padded, size, stride, dilation=dilation)
+        return (pooled.numpy(),)
+
+
 class GlobalMaxPool(OpRun):
     """``GlobalMaxPool`` that keeps its axes; the evaluator's own drops those of one value."""
 
@@ -152,7 +175,7 @@ class Gelu(OpRun):
 
 
 KERNELS: list[Any] = [
-    Conv, ConvTranspose, AveragePool, GlobalMaxPool, BatchNormalization, Erf, Gelu,
+    Conv, ConvTranspose, AveragePool, MaxPool, GlobalMaxPool, BatchNormalization, Erf, Gelu,
 ]  # fmt: skip
 
 

@@ -12,7 +12,16 @@ from functools import reduce
 
 import onnx_ir as ir
 
-from tcn_export.timeline.passage import Passage, Timed, Window, rank_of, size_of, where
+from tcn_export.timeline.passage import (
+    Passage,
+    Timed,
+    Whole,
+    Window,
+    rank_of,
+    read_inside,
+    size_of,
+    where,
+)
 from tcn_export.timeline.reach import Reach
 from tcn_export.timeline.rules import SHAPE_ONLY, passages
 
@@ -63,10 +72,12 @@ class Timeline:
     Attributes:
         tracks: By value; a value that does not depend on the signal is not among them.
         passages: By node that reads a value with a time axis, one for each of its outputs.
+        inside: By node: what its branches, or its body, read of all this; every step of it.
     """
 
     tracks: Mapping[ir.Value, Track]
     passages: Mapping[ir.Node, tuple[Passage, ...]]
+    inside: Mapping[ir.Node, tuple[ir.Value, ...]]
 
 
 def analyze(model: ir.Model, inputs: Mapping[str, int | None]) -> Timeline:
@@ -81,17 +92,31 @@ def analyze(model: ir.Model, inputs: Mapping[str, int | None]) -> Timeline:
         if (value.name or "") in inputs and value.name not in model.graph.initializers:
             tracks[value] = Track(inputs[value.name or ""], Reach())
     read: dict[ir.Node, tuple[Passage, ...]] = {}
+    inside: dict[ir.Node, tuple[ir.Value, ...]] = {}
     for node in model.graph:
         known = {
             i: tracks[value]
             for i, value in enumerate(node.inputs)
             if value is not None and value in tracks
         }
-        if not known or node.op_type in SHAPE_ONLY:
+        inner = tuple(value for value in read_inside(node) if value in tracks)
+        if not (known or inner) or node.op_type in SHAPE_ONLY:
             continue
         timed = {i: _timed(node.inputs[i], track) for i, track in known.items()}
         with_time = {i: data for i, data in timed.items() if data is not None}
         ends = tuple(dict.fromkeys(end for track in known.values() for end in track.ends))
+        if inner:
+            inside[node] = inner
+            lost = Passage(
+                None,
+                dict.fromkeys(with_time, Whole()),
+                refused=f"{where(node)}: its branches, or its body, read the signal",
+            )
+            read[node] = (lost,) * len(node.outputs)
+            ends += tuple(_end(node, lost, value, tracks[value]) for value in inner)
+            for output in node.outputs:
+                tracks[output] = _arrive(node, lost, known, ends)
+            continue
         if not with_time:
             for output in node.outputs:
                 tracks[output] = Track(None, None, ends)
@@ -99,7 +124,7 @@ def analyze(model: ir.Model, inputs: Mapping[str, int | None]) -> Timeline:
         read[node] = tuple(passages(node, with_time))
         for output, passage in zip(node.outputs, read[node], strict=True):
             tracks[output] = _arrive(node, passage, known, ends)
-    return Timeline(tracks, read)
+    return Timeline(tracks, read, inside)
 
 
 def _timed(value: ir.Value | None, track: Track) -> Timed | None:
@@ -112,7 +137,7 @@ def _arrive(
     node: ir.Node, passage: Passage, known: Mapping[int, Track], ends: tuple[End, ...]
 ) -> Track:
     """What an output depends on, given what it reads of the inputs."""
-    new = [_end(node, passage, i, known[i]) for i in passage.reads]
+    new = [_end(node, passage, node.inputs[i], known[i]) for i in passage.reads]
     if passage.axis is None:
         return Track(None, None, (*ends, *new))
     if ends:  # a part of what it reads depends on the whole window
@@ -130,8 +155,7 @@ def _arrive(
     return Track(passage.axis, reduce(Reach.union, reaches), ends)
 
 
-def _end(node: ir.Node, passage: Passage, position: int, track: Track) -> End:
-    value = node.inputs[position]
+def _end(node: ir.Node, passage: Passage, value: ir.Value | None, track: Track) -> End:
     assert value is not None
     how = passage.end or f"chosen steps ({node.op_type})"
     return End(node, how, value, track, passage.refused)

@@ -137,7 +137,10 @@ def reshape(node: ir.Node, timed: Mapping[int, Timed]) -> Passage:
         if rank_of(output) == 2 and not _same_size(value, output, 0):
             raise NotFollowed("it puts the steps into the batch")
         return Passage(None, {0: Whole()}, end="all steps, flattened")
-    raise NotFollowed("it mixes time with another axis")
+    raise NotFollowed(
+        "it mixes time with another axis, as GroupNorm and attention do: a step may depend on "
+        "all others"
+    )
 
 
 def _same_size(one: ir.Value, other: ir.Value, axis: int, other_axis: int = 0) -> bool:

@@ -54,6 +54,8 @@ def demand(
                     _need(needed, value, reading.read_by(needed[output], length))
                 elif timeline.tracks[value].axis is None:
                     _need(needed, value, ONCE)
+            for value in timeline.inside.get(node, ()):
+                _need(needed, value, all_steps(timeline, value))
     return needed
 
 

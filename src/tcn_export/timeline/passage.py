@@ -120,6 +120,25 @@ def where(node: ir.Node) -> str:
     return f"`{node.name}` ({node.op_type}{place})"
 
 
+def read_inside(node: ir.Node) -> list[ir.Value]:
+    """The values of the graph around it that a node reads inside its branches or its body."""
+    bodies: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            bodies.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            bodies += attribute.as_graphs()
+    read, own = [], set()
+    for body in bodies:
+        own |= {*body.inputs, *body.initializers.values()}
+        for inner in body:
+            own |= set(inner.outputs)
+            read += [value for value in inner.inputs if value is not None]
+            read += read_inside(inner)
+        read.extend(body.outputs)
+    return [value for value in dict.fromkeys(read) if value not in own]
+
+
 def array_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     """The array of a constant; None where the value is none."""
     if value is None or value.const_value is None or value.is_graph_input():
