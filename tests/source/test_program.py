@@ -197,7 +197,28 @@ def guarded(net, h):
         return net.head(h.mean(-1))
 
 
+def grown(net, h):
+    return net.head(h.mean(-1)) + torch.zeros((h.shape[0] - 1) * 2**28).sum()
+
+
+def kept(net, h):
+    many = [torch.zeros(2**26) + i for i in range(12)]
+    return net.head(h.mean(-1)) + sum(one[0] for one in many)
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.LSTM(3, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.rnn(x.transpose(1, 2))[0][:, -1]
+
+
 REFUSED = {
+    "a batch that fills the memory": (lambda: Net(grown), {}, r"fit into memory .*\(3, 3, 12\)"),
+    "values that fill it together": (lambda: Net(kept), {}, "it holds .* values at a time"),
+    "recurrent": (Recurrent, {}, "corrupts memory .* by --factory, or as ONNX"),
     "training": (lambda: Net().train(), {}, "as in training. Call model.eval|while it runs"),
     "dropout for ever": (
         lambda: Net(lambda net, h: functional.dropout(h.mean(-1), training=True)), {},
@@ -212,7 +233,7 @@ REFUSED = {
         lambda: Net(lambda net, h: (net.head(h.mean(-1)), 3)), {}, "something that is no tens",
     ),
     "chance": (
-        lambda: Net(lambda net, h: torch.randn_like(h)), {}, "differently each time",
+        lambda: Net(lambda net, h: torch.randn_like(h)), {}, "which draws random numbers",
     ),
     "four axes": (
         lambda: nn.Conv2d(1, 2, 1), {"shape": (2, 1, 3, STEPS)}, r"expected \(batch, channels",
@@ -226,6 +247,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes self.rnn._flat_weights")
 @pytest.mark.parametrize("case", REFUSED)
 def test_programs_that_cannot_be_exported_are_refused_with_the_way_out(case):
     make, options, message = REFUSED[case]

@@ -25,7 +25,9 @@ INPUT = "signal"
 OUTPUTS: dict[Task, str] = {"classification": "logits", "regression": "forecast"}
 """Names of input and output, whoever made the network."""
 MOST_VALUES = 2**28
-"""Of the largest tensor in a stranger's file, for one window: 1 GiB in float32."""
+"""Of the largest tensor that a stranger's file may make: 1 GiB in float32."""
+MOST_ALIVE = 2**29
+"""Of all tensors that it may keep at a time, its weights aside: 2 GiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,9 @@ from tcn_export.source.file_signal import Move, settle
 from tcn_export.source.file_source import source_from_file
 from tcn_export.source.probe import check_weights
 from tcn_export.source.program_module import Program, ProgramModule, Ref, Step
-from tcn_export.source.program_operators import find_operator, is_aten, is_check
+from tcn_export.source.program_operators import find_operator, is_aten, is_check, why_not
 from tcn_export.source.program_reading import DTYPES, Archive, broken, integer
-from tcn_export.source.program_sizes import check_sizes
+from tcn_export.source.user_code import border
 
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'.*|(\w+))")
 _PATH = re.compile(r"\w+(\.\w+)*")
@@ -29,6 +29,7 @@ _ANOTHER_WAY = (
     "Leave control flow and modes out of forward (torch.no_grad among them), or export the "
     "network with its weights and --factory."
 )
+_CHECK_IT = "Check the file with the tool that wrote it."
 _FLOATS = {"Infinity", "-Infinity", "NaN"}
 _SAME_AXES = re.compile(r"torch\.ops\.aten\.(relu|add|sub|mul|div|tanh|to|clone|pad)_?\.\w+")
 _SWAPS: tuple[dict[str, Any], ...] = (
@@ -60,11 +61,15 @@ def load_program(path: Path, told: Told) -> Source:
         answers = _answers(path, signature["output_specs"], module["module_call_graph"])
         sizes, allowed = _sizes(path, graph["tensor_values"][signal], entries)
         writer = f"torch.export {entries['torch_version']}"
-        program = Program(signal, {k: tensors[k] for k in weights}, weights, steps, answers)
+        values = {place: tensors[place] for place in weights}
+        program = Program(str(path), signal, values, weights, steps, answers)
         network = ProgramModule(program)
         found = settle(path, signal, sizes, told, map(_move, steps), allowed)
     check_weights(str(path), network, UnsupportedModelError)
-    check_sizes(path, network, found)
+    axes = (found.channels, found.steps)
+    shape = (found.batch or 1, *(axes if found.layout == "NCL" else axes[::-1]))
+    with border(f"running `{path}` on {shape}", _CHECK_IT, UnsupportedModelError):
+        network.check_size(shape)
     return source_from_file(
         path,
         "program",
@@ -166,13 +171,14 @@ def _paths(spec: Mapping[str, Any], path: str) -> Iterator[str]:
 def _steps(path: Path, nodes: list[Any]) -> Iterator[Step]:
     for node in nodes:
         target = node["target"]
+        if not isinstance(target, str):
+            raise TypeError(f"{str(target)[:40]!r} is no name of an operator")
         if is_check(target):
             continue
         function = find_operator(target)
         if function is None:
             raise UnsupportedModelError(
-                f"{path} calls `{str(target)[:60]}`, which is none of the operators that are "
-                f"taken from a program. {_ANOTHER_WAY}"
+                f"{path} calls `{str(target)[:60]}`, {why_not(target)}"
             )
         arguments = {
             str(entry["name"]) if is_aten(target) else str(i): _argument(path, entry["arg"])

@@ -6,46 +6,73 @@ values: what is run on them takes none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tcn_export.errors import UnsupportedModelError
-from tcn_export.source.base import MOST_VALUES
-from tcn_export.source.file_signal import FileSignal
-from tcn_export.source.user_code import border
+from tcn_export.source.base import MOST_ALIVE, MOST_VALUES
 
 
-def check_sizes(path: Path, network: nn.Module, signal: FileSignal) -> None:
-    """Run a program on a window without values.
+class Living:
+    """The memory that the values of a program take at a time.
 
-    Args:
-        path: The file, for messages.
-        network: The program.
-        signal: What it takes.
+    Views share theirs, and are counted once.
+    """
+
+    def __init__(self) -> None:
+        self._users: Counter[int] = Counter()
+        self._values: dict[str, tuple[int, int]] = {}
+        self._total = 0
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Note new values.
+
+        Raises:
+            MemoryError: All together are more than `MOST_ALIVE`.
+        """
+        for name, value in values.items():
+            self.remove(name)
+            if not isinstance(value, Tensor):
+                continue
+            storage = value.untyped_storage()
+            key, size = storage._cdata, storage.nbytes() // 4
+            self._values[name] = key, size
+            self._total += size if not self._users[key] else 0
+            self._users[key] += 1
+        if self._total > MOST_ALIVE:
+            raise MemoryError(
+                f"it holds {self._total:,} values at a time, up to `{next(iter(values), '')}`; "
+                f"expected at most {MOST_ALIVE:,}"
+            )
+
+    def remove(self, name: str) -> None:
+        """Forget a value that nothing needs any more."""
+        key, size = self._values.pop(name, (0, 0))
+        if self._users[key]:
+            self._users[key] -= 1
+            self._total -= size if not self._users[key] else 0
+
+
+@contextmanager
+def measured() -> Iterator[Living]:
+    """Within it, operators give tensors without values.
 
     Raises:
-        UnsupportedModelError: It makes a tensor of more than `MOST_VALUES`, cannot be run, or
-            decides by values what it computes.
+        MemoryError: One gives a tensor of more than `MOST_VALUES`.
     """
-    axes = (signal.channels, signal.steps)
-    shape = (signal.batch or 1, *(axes if signal.layout == "NCL" else axes[::-1]))
     with (
-        border(f"running `{path}` on {shape}", _ADVICE, UnsupportedModelError),
         FakeTensorMode(allow_non_fake_inputs=True),
         _Sizes(),  # type: ignore[no-untyped-call]
         torch.no_grad(),
     ):
-        network(torch.empty(shape))
-
-
-_ADVICE = "Check the file with the tool that wrote it, or export it for shorter windows."
+        yield Living()
 
 
 class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -62,7 +89,7 @@ class _Sizes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for value in tree_leaves(result):
             if isinstance(value, Tensor) and value.numel() > MOST_VALUES:
                 raise MemoryError(
-                    f"`{func}` gives {value.numel():,} values for one window; expected at "
-                    f"most {MOST_VALUES:,}"
+                    f"`{func}` gives {value.numel():,} values; expected at most "
+                    f"{MOST_VALUES:,}"
                 )
         return result

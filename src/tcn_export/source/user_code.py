@@ -75,6 +75,8 @@ def border(
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield
+    except ExportError:
+        raise  # a network from a file is refused in our words
     except (Exception, SystemExit) as raised:  # it is not our code
         reason = " ".join(str(raised).split())
         if len(reason) > _LONGEST_REASON:
