@@ -80,6 +80,48 @@ def test_tensors_that_would_fill_the_memory_are_refused():
         load_onnx(write(text), Told())
 
 
+MEANS = "m = ReduceMean<keepdims=0>(x, axes)"
+GROWN = {
+    "by the batch": (
+        ("n = Shape<start=0, end=1>(x)  k = Mul(n, many)  z = ConstantOfShape(k)"
+        "  s = ReduceSum<keepdims=0>(z)"), "ConstantOfShape",
+    ),
+    "a range": (
+        ("t = ReduceMax<keepdims=0>(x)  l = Mul(t, zero)  e = Add(l, far)"
+        "  z = Range(zero, e, one)  s = ReduceSum<keepdims=0>(z)"), "Range",
+    ),
+    "tiles": (
+        ("n = Shape<start=0, end=1>(x)  k = Mul(n, many)  z = Tile(one1, k)"
+        "  s = ReduceSum<keepdims=0>(z)"), "Tile",
+    ),
+    "an expansion": (
+        ("n = Shape<start=0, end=1>(x)  k = Mul(n, many)  z = Expand(one1, k)"
+        "  s = ReduceSum<keepdims=0>(z)"), "Expand",
+    ),
+    "a product of what is short": (
+        ("t = ReduceMax<keepdims=0>(x)  l = Mul(t, zero)  e = Add(l, near)"
+        "  z = Range(zero, e, one)  u = Unsqueeze(z, first)  v = Unsqueeze(z, last)"
+        "  w2 = Mul(u, v)  s = ReduceSum<keepdims=0>(w2)"), "Mul",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GROWN)
+def test_values_whose_size_is_computed_are_refused_before_they_are_made(case):
+    text, operator = GROWN[case]
+    weights = {
+        "axes": np.array([2]), "many": np.array([2**31]), "zero": np.float32(0),
+        "one": np.float32(1), "far": np.float32(3e9), "near": np.float32(2**20),
+        "one1": np.ones(1, np.float32), "first": np.array([0]), "last": np.array([1]),
+    }  # fmt: skip
+    model = build(
+        f"(float[N, 3, 12] x) => (float[N, 3] y) {{ {MEANS} {text}  y = Add(m, s) }}",
+        {name: np.asarray(value) for name, value in weights.items()},
+    )
+    with pytest.raises(UnsupportedModelError, match=rf"\({operator}\) gives up to [\d,]+ val"):
+        load_onnx(write(model), Told())
+
+
 def test_weights_that_are_no_numbers_are_refused():
     poisoned = {**WEIGHTS, "b": np.array([1, np.nan, np.inf, 0], np.float32)}
     with pytest.raises(CheckpointError, match=r"2 of 4 values of `b` .* are NaN or infinite"):

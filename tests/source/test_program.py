@@ -216,7 +216,7 @@ class Recurrent(nn.Module):
 
 
 REFUSED = {
-    "a batch that fills the memory": (lambda: Net(grown), {}, r"fit into memory .*\(3, 3, 12\)"),
+    "a batch that fills it": (lambda: Net(grown), {}, r"fit into memory .*\(3, 3, 12\)"),
     "values that fill it together": (lambda: Net(kept), {}, "it holds .* values at a time"),
     "recurrent": (Recurrent, {}, "corrupts memory .* by --factory, or as ONNX"),
     "training": (lambda: Net().train(), {}, "as in training. Call model.eval|while it runs"),

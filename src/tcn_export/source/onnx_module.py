@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto
-from onnx.reference import ReferenceEvaluator
 from torch import Tensor, nn
 
 from tcn_export.source.onnx_double import in_double
 from tcn_export.source.onnx_kernels import KERNELS
+from tcn_export.source.onnx_sizes import BoundedEvaluator
 
 
 class OnnxModule(nn.Module):
@@ -48,7 +48,7 @@ class OnnxModule(nn.Module):
             value = self.get_parameter(f"constant_{i}").detach()
             feeds[name] = (value.float() if name in single else value).numpy()
         with np.errstate(all="ignore"):  # what is not finite shows in the answers
-            answers = evaluator.run(None, feeds)
+            answers = evaluator.answers(feeds)
         values = [torch.from_numpy(np.ascontiguousarray(y)) for y in answers]
         return tuple(values) if len(values) > 1 else values[0]
 
@@ -58,12 +58,12 @@ class _Evaluators:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = model
-        self._made: dict[torch.dtype, tuple[ReferenceEvaluator, frozenset[str]]] = {}
+        self._made: dict[torch.dtype, tuple[BoundedEvaluator, frozenset[str]]] = {}
 
     def __deepcopy__(self, _: object) -> _Evaluators:
         return self
 
-    def at(self, dtype: torch.dtype) -> tuple[ReferenceEvaluator, frozenset[str]]:
+    def at(self, dtype: torch.dtype) -> tuple[BoundedEvaluator, frozenset[str]]:
         """The evaluator for a precision, and the weights that stay float32 in it.
 
         Raises:
@@ -73,5 +73,5 @@ class _Evaluators:
             model, single = self._model, frozenset[str]()
             if dtype == torch.float64:
                 model, single = in_double(model)
-            self._made[dtype] = ReferenceEvaluator(model, new_ops=KERNELS), single
+            self._made[dtype] = BoundedEvaluator(model, new_ops=KERNELS), single
         return self._made[dtype]

@@ -1,9 +1,9 @@
 """A torch.export program as an eager module: its operators, one after the other.
 
 PyTorch's own loader unpickles and evaluates what an archive holds, and the module that it
-makes is generated code. Here a program is data: operators that were looked up by name in a list
-of those of an inference, and their arguments. Before it runs at a new shape, it is run without
-values, to see how much memory it takes.
+makes is generated code. Here a program is data: operators that were looked up by name in a
+list of those of an inference, and their arguments. Before it runs at a new shape, it is run
+without values, to see how much memory it takes.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Living:
             self._users[key] += 1
         if self._total > MOST_ALIVE:
             raise MemoryError(
-                f"it holds {self._total:,} values at a time, up to `{next(iter(values), '')}`; "
-                f"expected at most {MOST_ALIVE:,}"
+                f"it holds {self._total:,} values at a time when it computes "
+                f"`{next(iter(values), '')}`; expected at most {MOST_ALIVE:,}"
             )
 
     def remove(self, name: str) -> None:
