@@ -175,6 +175,11 @@ ANSWERS = {
     ),
     "class indices": (f"{MEAN}.argmax(1)", "answers torch.float32 with torch.int64"),
     "one dimension": (f"{MEAN}[:, 0]", r"with the shape \(1,\); expected \(batch, outputs\)"),
+    "two of one path": (
+        f"{{'a.b': {MEAN}, 'a': {{'b': 2 * {MEAN}}}, 'c': x}}",
+        "two tensors under `a.b`: keys",
+    ),
+    "two of one key": (f"{{1: {MEAN}, '1': 2 * {MEAN}}}", "two tensors under `1`: keys"),
     "four dimensions": ("self.features(x)[None]", r"with the shape \(1, 1, 8, 12\)"),
     "squeezed batch": (f"{MEAN}.squeeze()", r"\(1, 3, 12\) with the shape \(4,\).*squeeze"),
     "batch behind": (f"{MEAN}.T", r"\(1, 3, 12\) with the shape \(4, 1\); .* batch of 1"),
@@ -192,10 +197,20 @@ ANSWERS = {
         "self.head((self.features(x) @ torch.ones(12, 1))[:, :, 0])",
         "on torch.float64 of .*The float64 copy is what",
     ),
+    "attention weights": (
+        f"({MEAN}, self.features(x)[None])", "return only the outputs that have this form",
+    ),
     "wrong channels": ("self.head(F.conv1d(x, torch.ones(8, 5, 3)).mean(-1))",
         r"\(1, 3, 12\) raised RuntimeError: .*5 channels.* \(.*py:17, in forward\).*--input",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("takes", ["x, mask", "*, x", "", "x, y, z=1"])
+def test_networks_that_take_no_single_signal_are_to_be_wrapped(write, takes):
+    write(f"class Odd(Net):\n    def forward(self, {takes}):\n        return 1\nmake = Odd")
+    with pytest.raises(FactoryError, match=r"expected one signal .*Wrap it in a module that"):
+        load_factory("mine:make", (3, STEPS))
 
 
 @pytest.mark.parametrize("case", WEIGHTS)

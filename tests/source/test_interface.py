@@ -86,6 +86,31 @@ def test_networks_that_take_steps_before_channels_are_turned(write, layout):
     assert torch.equal(hidden, plain["hidden"].transpose(1, 2))
 
 
+@pytest.mark.parametrize(
+    ("forward", "note"),
+    [
+        ("self.linear(x).mean(1)", "takes (batch, steps, channels)"),
+        (
+            "x.amax((1, 2))[:, None] * self.conv.bias",
+            "runs both ways; taken as (batch, channels",
+        ),
+        ("self.conv(x.transpose(1, 2)).mean(-1)", "takes (batch, steps, channels)"),
+        ("self.conv(x).mean(-1)", None),
+    ],
+)
+def test_as_many_channels_as_steps_are_told_by_other_lengths_or_noted(write, forward, note):
+    write(
+        "class Square(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.conv, self.linear = nn.Conv1d(12, 4, 3), nn.Linear(12, 4)\n"
+        f"    def forward(self, x):\n        return {forward}\nmake = Square\n"
+    )
+    notes = load_factory("mine:make", (12, 12)).notes
+    assert len(notes) == (note is not None)
+    assert note is None or note in notes[0]
+
+
 def test_a_shape_given_the_wrong_way_round_is_no_layout(write):
     write("make = Net")
     with pytest.raises(FactoryError, match=r"\(1, 12, 3\) raised .*--input-shape"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -132,6 +133,29 @@ MIXED = (
 )
 
 
+def test_an_axis_that_no_convolution_tells_is_asked_for():
+    path = write(
+        "(float[N, 12, 12] x) => (float[N, 12] y) { s = Softmax(x)  "
+        "y = ReduceMean<keepdims=0>(s, axes) }"
+    )
+    with pytest.raises(UsageError, match=r"does not show which axis .*--input-layout NCL"):
+        load_onnx(path, Told())
+    assert load_onnx(path, Told(layout="NLC")).signature.inputs[0].shape[1] == 12
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_batch_of_one_in_the_reshapes_of_the_exporter_is_opened():
+    net = torch.nn.Sequential(
+        torch.nn.Conv1d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(40, 5)
+    ).eval()
+    x = torch.zeros(1, 3, 12)
+    torch.onnx.export(net, (x,), "own.onnx", dynamo=True, verbose=False)
+    source = load_onnx(Path("own.onnx"), Told())
+    x = torch.randn(3, 3, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(source.module(x), net(x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_fixed_batch_is_opened_where_windows_do_not_mix():
     source = load_onnx(write(RESHAPED), Told())
     assert source.notes == ("the file's batch of 1 was opened; windows do not mix",)
@@ -151,7 +175,7 @@ def test_a_fixed_batch_is_opened_where_windows_do_not_mix():
 )
 def test_a_fixed_batch_that_holds_the_network_together_is_refused(text, message):
     with pytest.raises(UnsupportedModelError, match=message):
-        load_onnx(write(text), Told())
+        load_onnx(write(text), Told(layout="NCL"))
 
 
 REFUSED = {
@@ -212,12 +236,12 @@ REFUSED = {
 def test_models_that_cannot_be_exported_are_refused_with_the_way_out(case):
     text, message = REFUSED[case]
     with pytest.raises(UnsupportedModelError, match=f"(?s){message}"):
-        load_onnx(write(text), Told())
+        load_onnx(write(text), Told(layout="NCL"))
 
 
 def test_dropout_that_is_switched_off_is_none():
     text = f"{HEAD} <float r = {{0.5}}, bool t = {{0}}> {{ y = Dropout(x, r, t) }}"
-    assert load_onnx(write(text), Told()).only_single == ""
+    assert load_onnx(write(text), Told(layout="NCL")).only_single == ""
 
 
 def test_operators_of_a_runtime_are_refused_by_name():
@@ -247,5 +271,5 @@ def test_constants_that_are_nodes_are_weights():
         *(n for n in nodes if not n.input),
         *(n for n in nodes if n.input),
     ])
-    source = load_onnx(write(model), Told())
+    source = load_onnx(write(model), Told(layout="NCL"))
     assert source.parameters == 3 + 3 + 1

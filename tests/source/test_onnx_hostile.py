@@ -34,7 +34,7 @@ FUNCTION = (
 
 def test_functions_of_the_file_are_unfolded():
     model = build(f"{HEAD} {FUNCTION}", more=', "own" : 1')
-    source = load_onnx(write(model), Told())
+    source = load_onnx(write(model), Told(layout="NCL"))
     x = torch.randn(2, 3, 12)
     torch.testing.assert_close(source.module(x), 2 * torch.tanh(x))
 
@@ -68,7 +68,7 @@ ENDLESS = {
 def test_functions_that_unfold_without_end_are_refused(case):
     model = build(ENDLESS[case], more=', "own" : 1')
     with pytest.raises(CheckpointError, match=r"unfolds to more than 100,000 operators, or"):
-        load_onnx(write(model), Told())
+        load_onnx(write(model), Told(layout="NCL"))
 
 
 def test_tensors_that_would_fill_the_memory_are_refused():
@@ -77,7 +77,7 @@ def test_tensors_that_would_fill_the_memory_are_refused():
         "{ big = ConstantOfShape(to) s = ReduceMean<keepdims=0>(big) y = Add(x, s) }"
     )
     with pytest.raises(UnsupportedModelError, match=r"`big` .* has 120,000,000,000 values"):
-        load_onnx(write(text), Told())
+        load_onnx(write(text), Told(layout="NCL"))
 
 
 MEANS = "m = ReduceMean<keepdims=0>(x, axes)"
@@ -119,7 +119,7 @@ def test_values_whose_size_is_computed_are_refused_before_they_are_made(case):
         {name: np.asarray(value) for name, value in weights.items()},
     )
     with pytest.raises(UnsupportedModelError, match=rf"\({operator}\) gives up to [\d,]+ val"):
-        load_onnx(write(model), Told())
+        load_onnx(write(model), Told(layout="NCL"))
 
 
 def test_weights_that_are_no_numbers_are_refused():

@@ -79,7 +79,7 @@ LAYERS = {
 def test_layers_compute_the_same_in_both_precisions(case):
     torch.manual_seed(0)
     layer = LAYERS[case]().eval()
-    module = load_program(own(layer), Told()).module
+    module = load_program(own(layer), Told(layout="NCL")).module
     x = torch.randn(3, 3, STEPS)
     with torch.no_grad():
         torch.testing.assert_close(module(x), layer(x), rtol=1e-6, atol=1e-6)
@@ -104,7 +104,7 @@ class Scaled(nn.Module):
 
 def test_constants_come_along_and_are_computed_in_double():
     net = Scaled().eval()
-    module = load_program(own(net), Told()).module
+    module = load_program(own(net), Told(layout="NCL")).module
     x = torch.randn(2, 3, STEPS)
     torch.testing.assert_close(module(x), net(x))
     net.shift = net.shift.double()
@@ -157,6 +157,17 @@ def test_an_open_length_is_kept_within_what_the_program_allows():
         UsageError, match=r"leaves the length of a window open.*shape 3,LENGTH"
     ):
         load_program(path, Told())
+
+
+@pytest.mark.parametrize("first", [nn.Linear(STEPS, 4), nn.LayerNorm(STEPS)])
+def test_an_axis_that_no_convolution_tells_is_asked_for(first):
+    net = nn.Sequential(first, nn.Flatten(), nn.Linear(first(torch.ones(3, STEPS)).numel(), 4))
+    path = own(net)
+    with pytest.raises(UsageError, match=r"does not show which axis .*--input-layout NCL"):
+        load_program(path, Told())
+    assert load_program(path, Told(layout="NCL")).signature.inputs[0].shape[1] == 3
+    assert load_program(path, Told(layout="NLC")).signature.inputs[0].shape[1] == STEPS
+    assert load_program(path, Told(input_shape=(3, STEPS))).notes == ()
 
 
 @pytest.mark.parametrize("told", [Told(), Told(layout="NLC"), Told(input_shape=(3, STEPS))])
@@ -225,6 +236,10 @@ REFUSED = {
         r"as in training. Call model.eval\(\)",
     ),
     "a counter": (lambda: Net(counted), {}, "changes `norm.running_mean` while it runs"),
+    "two of one path": (
+        lambda: Net(lambda net, h: {"a.b": h, "a": {"b": 2 * h}}), {},
+        "two tensors under `a.b`",
+    ),
     "a mode": (lambda: Net(guarded), {}, "calls `.*`, which is none of the operators"),
     "class indices": (
         lambda: Net(lambda net, h: net.head(h.mean(-1)).argmax(1)), {}, "with torch.int64",
@@ -260,6 +275,16 @@ def test_programs_that_cannot_be_exported_are_refused_with_the_way_out(case):
     torch.export.save(program, "own.pt2")
     with pytest.raises(UnsupportedModelError, match=f"(?s){message}"):
         load_program(Path("own.pt2"), Told())
+
+
+@pytest.mark.parametrize("name", ["conv-1", "head out", "größe", "a,b", "1"])
+def test_modules_may_have_any_printable_name(name):
+    net = nn.Sequential()
+    net.add_module(name, nn.Conv1d(3, 4, 3))
+    module = load_program(own(net), Told()).module
+    x = torch.randn(2, 3, STEPS)
+    torch.testing.assert_close(module(x), net(x))
+    assert name in dict(module.named_children())
 
 
 def test_two_inputs_are_refused():

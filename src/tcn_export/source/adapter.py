@@ -22,17 +22,17 @@ def leaves(answer: object, path: str = "") -> Iterator[tuple[str, object]]:
     >>> list(leaves({"logits": 1, "hidden": (2, None, 3)}))
     [('logits', 1), ('hidden.0', 2), ('hidden.2', 3)]
     """
-    inner: Mapping[str, object] | None = None
+    inner: list[tuple[str, object]] | None = None
     if isinstance(answer, Mapping):
-        inner = {str(key): value for key, value in answer.items()}
+        inner = [(str(key), value) for key, value in answer.items()]
     elif isinstance(answer, tuple) and hasattr(answer, "_fields"):
-        inner = dict(zip(answer._fields, answer, strict=True))
+        inner = list(zip(answer._fields, answer, strict=True))
     elif isinstance(answer, tuple | list):
-        inner = {str(i): value for i, value in enumerate(answer)}
+        inner = [(str(i), value) for i, value in enumerate(answer)]
     elif dataclasses.is_dataclass(answer) and not isinstance(answer, type):
-        inner = {f.name: getattr(answer, f.name) for f in dataclasses.fields(answer)}
+        inner = [(f.name, getattr(answer, f.name)) for f in dataclasses.fields(answer)]
     if inner is not None:
-        for key, value in inner.items():
+        for key, value in inner:
             yield from leaves(value, f"{path}.{key}" if path else key)
     elif answer is not None:
         yield path, answer

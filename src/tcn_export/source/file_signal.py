@@ -16,8 +16,8 @@ from tcn_export.source.base import Layout, Told
 class Move:
     """What an operator does to the axes of what it reads.
 
-    ``swap`` exchanges the last two of three; ``convolution`` has channels in front of steps;
-    ``same`` leaves them where they are.
+    ``swap`` exchanges the last two of three; ``convolution`` has channels in front of steps,
+    and so have its norms and pools; ``same`` leaves them where they are.
     """
 
     reads: tuple[str, ...]
@@ -74,7 +74,7 @@ def settle(
             f"the input `{name}` of {path} has the shape {_shape(sizes)}; expected (batch, "
             "channels, steps). Put a squeeze or unsqueeze inside the network."
         )
-    layout = told.layout or _layout(name, sizes[1:], told, moves)
+    layout = told.layout or _layout(path, name, sizes[1:], told, moves)
     channels, length = sizes[1:] if layout == "NCL" else sizes[:0:-1]
     for what, have, want in zip(
         ("channels", "steps"),
@@ -104,9 +104,17 @@ def _shape(sizes: tuple[Dimension | None, ...]) -> str:
 
 
 def _layout(
-    name: str, sizes: tuple[Dimension | None, ...], told: Told, moves: Iterable[Move]
+    path: Path,
+    name: str,
+    sizes: tuple[Dimension | None, ...],
+    told: Told,
+    moves: Iterable[Move],
 ) -> Layout:
-    """Which axis is time: by the sizes that were told, or by what the first layer takes."""
+    """Which axis is time: by the sizes that were told, or by what the first layer takes.
+
+    Raises:
+        UsageError: Neither says it.
+    """
     if told.input_shape is not None:
         ways: tuple[tuple[Layout, tuple[int, ...]], ...] = (
             ("NCL", told.input_shape),
@@ -121,17 +129,19 @@ def _layout(
         ]
         if len(fits) == 1:
             return fits[0]
-    is_swapped, current = False, name
+    is_swapped = {name: False}
     for move in moves:
-        if current not in move.reads:
+        read = next((one for one in move.reads if one in is_swapped), None)
+        if read is None or move.kind == "other":
             continue
         if move.kind == "convolution":
-            return "NLC" if is_swapped else "NCL"
-        if move.kind == "other":
-            break
-        is_swapped ^= move.kind == "swap"
-        current = move.gives
-    return "NCL"
+            return "NLC" if is_swapped[read] else "NCL"
+        is_swapped[move.gives] = is_swapped[read] ^ (move.kind == "swap")
+    raise UsageError(
+        f"{path} does not show which axis of its signal {_shape((None, *sizes))} is time: no "
+        "convolution reads it before its axes change. Give --input-layout NCL for (batch, "
+        "channels, steps), or NLC for (batch, steps, channels)."
+    )
 
 
 def _steps(

@@ -19,6 +19,10 @@ from tcn_export.source.base import INPUT, OUTPUTS, Told
 from tcn_export.source.probe import Probe, Shapes
 
 _TURNED = "the network takes (batch, steps, channels), the artifact (batch, channels, steps)"
+_BOTH_WAYS = (
+    "the network runs both ways; taken as (batch, channels, steps); --input-layout NLC says "
+    "otherwise"
+)
 _NOT_IN_A_NAME = re.compile(r"[^\w.:-]")
 
 
@@ -115,6 +119,11 @@ def _with_layout(probe: Probe, told: Told, steps: int) -> tuple[Probe, tuple[str
             f"if it takes {steps} channels, or --input-layout NLC if it takes (batch, steps, "
             "channels)."
         ) from error
+    if probe.channels == steps and _runs(replace(probe, is_nlc=True), 2 * steps + 1):
+        if not _runs(probe, 2 * steps + 1):
+            found = f"{_TURNED} (found by running it; --input-layout NCL says otherwise)"
+            return replace(probe, is_nlc=True), (found,)
+        return probe, (_BOTH_WAYS,)
     return probe, ()
 
 

@@ -214,7 +214,7 @@ def _check_types(path: Path, graph: onnx.GraphProto) -> None:
             told = TensorProto.DataType.Name(kind) if kind else "no tensor"
             raise UnsupportedModelError(
                 f"the output `{value.name}` of {path} is {told}; expected FLOAT. Export the "
-                "scores themselves, without ArgMax or casts."
+                "scores themselves, without ArgMax or casts; return only those."
             )
 
 

@@ -18,8 +18,13 @@ from tcn_export.source.onnx_module import OnnxModule
 from tcn_export.source.onnx_reading import read_model
 
 _CHANGES_NO_AXIS = {
-    "Abs", "Add", "Cast", "Clip", "Div", "Identity", "Mul", "Neg", "Pad", "Pow", "Relu",
-    "Sqrt", "Sub", "Tanh",
+    "Abs", "Add", "Cast", "Clip", "Div", "Dropout", "Elu", "Erf", "Exp",
+    "Gelu", "HardSwish", "Identity", "LeakyRelu", "Log", "Mul", "Neg", "Pad", "Pow", "Relu",
+    "Sigmoid", "Slice", "Sqrt", "Sub", "Tanh",
+}  # fmt: skip
+_CHANNELS_FIRST = {
+    "AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "GlobalAveragePool",
+    "GlobalMaxPool", "GroupNormalization", "InstanceNormalization", "MaxPool",
 }  # fmt: skip
 _SWAPS = [0, 2, 1]
 
@@ -50,7 +55,8 @@ def load_onnx(path: Path, told: Told) -> Source:
         signal,
         told,
         f"ONNX {opset}, {model.producer_name or 'unknown producer'}",
-        f"dynamic_axes={{'{signal.name}': {{0: 'batch'}}}}",
+        f"dynamic_axes={{'{signal.name}': {{0: 'batch'}}}}, or with dynamo=True "
+        f"dynamic_shapes={{'{signal.name}': {{0: torch.export.Dim('batch')}}}}",
         tuple(value.name for value in model.graph.output),
         model,
     )
@@ -62,8 +68,8 @@ def _signal(path: Path, graph: onnx.GraphProto, told: Told) -> FileSignal:
     if len(inputs) != 1:
         names = ", ".join(f"`{value.name}`" for value in inputs) or "none"
         raise UnsupportedModelError(
-            f"{path} takes {len(inputs)} inputs ({names}); expected one signal. Make "
-            "constants of the others before you export it."
+            f"{path} takes {len(inputs)} inputs ({names}); expected one signal. Wrap "
+            "it in a module that takes one signal and fills in the others, and export that."
         )
     (value,) = inputs
     kind = value.type.tensor_type.elem_type
@@ -85,7 +91,7 @@ def _move(node: onnx.NodeProto) -> Move:
     kind: Literal["swap", "convolution", "same", "other"] = "other"
     if node.op_type == "Transpose" and any(list(a.ints) == _SWAPS for a in node.attribute):
         kind = "swap"
-    elif node.op_type == "Conv":
+    elif node.op_type in _CHANNELS_FIRST:
         kind = "convolution"
     elif node.op_type in _CHANGES_NO_AXIS:
         kind = "same"
@@ -113,10 +119,14 @@ def _open_reshapes(graph: onnx.GraphProto, batch: int) -> None:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
             constants[node.output[0]] = node.attribute[0].t
     for node in graph.node:
-        keeps_zeros = any(a.name == "allowzero" and a.i for a in node.attribute)
-        if node.op_type != "Reshape" or node.input[1] not in constants or keeps_zeros:
+        if node.op_type != "Reshape" or node.input[1] not in constants:
             continue
         sizes = onnx.numpy_helper.to_array(constants[node.input[1]]).copy()
+        told = [a for a in node.attribute if a.name == "allowzero"]
+        if any(a.i for a in told) and not sizes.all():
+            continue
+        for attribute in told:  # without a size of 0 it says nothing
+            node.attribute.remove(attribute)
         if sizes.size and sizes[0] == batch:
             sizes[0] = 0
             name = f"{node.name}.shape"

@@ -21,7 +21,7 @@ Inputs = Sequence[Any]
 Told = Mapping[str, Any]
 
 
-class BoundedEvaluator(ReferenceEvaluator):  # type: ignore[misc]
+class BoundedEvaluator(ReferenceEvaluator):
     """ONNX's evaluator that computes nothing too large, and forgets what it needs no more."""
 
     def answers(self, feeds: Mapping[str, Any]) -> list[Any]:
@@ -64,16 +64,17 @@ class BoundedEvaluator(ReferenceEvaluator):  # type: ignore[misc]
 def _check(node: Any, inputs: Inputs, alive: int) -> None:
     told = {a.name: onnx.helper.get_attribute_value(a) for a in node.onnx_node.attribute}
     count = _GROWING.get(node.op_type, _joined)
-    size = count([None if v is None else np.asarray(v) for v in inputs], told)
+    size = int(count([None if v is None else np.asarray(v) for v in inputs], told))
     if size > MOST_VALUES or size + alive > MOST_ALIVE:
         raise UnsupportedModelError(
             f"`{node.onnx_node.name}` ({node.op_type}) gives up to {size:,} values beside "
-            f"{alive:,} others; expected at most {MOST_VALUES:,}, and {MOST_ALIVE:,} together. "
-            "Check the file with the tool that wrote it, or export it for shorter windows."
+            f"{alive:,} others; expected at most {MOST_VALUES:,}, and {MOST_ALIVE:,} "
+            "together. Check the file with the tool that wrote it, or export it for shorter "
+            "windows."
         )
 
 
-def _joined(inputs: Inputs, _: Told) -> int:
+def _joined(inputs: Inputs, _: Told) -> Any:
     """The largest input, or what they are broadcast to."""
     shapes = [value.shape for value in inputs if value is not None]
     try:
@@ -87,7 +88,7 @@ def _product(sizes: Any) -> int:
     return math.prod(max(int(n), 1) for n in np.asarray(sizes).ravel())
 
 
-def _expand(inputs: Inputs, _: Told) -> int:
+def _expand(inputs: Inputs, _: Told) -> Any:
     try:
         return math.prod(
             np.broadcast_shapes(inputs[0].shape, tuple(map(int, inputs[1].ravel())))
@@ -96,11 +97,11 @@ def _expand(inputs: Inputs, _: Told) -> int:
         return 0  # it raises by itself
 
 
-def _tile(inputs: Inputs, _: Told) -> int:
+def _tile(inputs: Inputs, _: Told) -> Any:
     return int(inputs[0].size) * _product(inputs[1])
 
 
-def _convolved(inputs: Inputs, told: Told) -> int:
+def _convolved(inputs: Inputs, told: Told) -> Any:
     """Of convolutions and pools: the padded signal, once for each channel that comes out."""
     x = inputs[0].shape
     axes = x[2:]
@@ -112,7 +113,7 @@ def _convolved(inputs: Inputs, told: Told) -> int:
     return x[0] * many * max(x[1], weights)
 
 
-def _spread(inputs: Inputs, told: Told) -> int:
+def _spread(inputs: Inputs, told: Told) -> Any:
     """Of a transposed convolution: its longest answer."""
     x, w = inputs[0].shape, inputs[1].shape
     ones = [1] * len(w[2:])
@@ -125,14 +126,14 @@ def _spread(inputs: Inputs, told: Told) -> int:
     return x[0] * max(many, wanted) * max(x[1], w[1] * told.get("group", 1))
 
 
-def _range(inputs: Inputs, _: Told) -> int:
+def _range(inputs: Inputs, _: Told) -> Any:
     start, limit, delta = (float(value.ravel()[0]) for value in inputs)
     if not all(map(math.isfinite, (start, limit, delta))) or not delta:
         return MOST_VALUES + 1
     return math.ceil(max((limit - start) / delta, 0))
 
 
-def _resize(inputs: Inputs, told: Told) -> int:
+def _resize(inputs: Inputs, told: Told) -> Any:
     sizes = inputs[3] if len(inputs) > 3 else None
     scales = inputs[2] if len(inputs) > 2 else inputs[-1]
     if sizes is not None and sizes.size:
@@ -148,7 +149,7 @@ def _resize(inputs: Inputs, told: Told) -> int:
     return math.ceil(inputs[0].size * growth) if math.isfinite(growth) else MOST_VALUES + 1
 
 
-def _pad(inputs: Inputs, told: Told) -> int:
+def _pad(inputs: Inputs, told: Told) -> Any:
     pads = inputs[1] if len(inputs) > 1 else np.array(told.get("pads", ()))
     given = inputs[3] if len(inputs) > 3 else None
     shape = list(inputs[0].shape)
@@ -159,7 +160,7 @@ def _pad(inputs: Inputs, told: Told) -> int:
     return math.prod(shape)
 
 
-def _matmul(inputs: Inputs, _: Told) -> int:
+def _matmul(inputs: Inputs, _: Told) -> Any:
     a, b = inputs[0].shape, inputs[1].shape
     rows = a[-2] if len(a) > 1 else 1
     columns = b[-1] if len(b) > 1 else 1
@@ -170,17 +171,17 @@ def _matmul(inputs: Inputs, _: Told) -> int:
     return many * rows * columns
 
 
-def _gemm(inputs: Inputs, told: Told) -> int:
+def _gemm(inputs: Inputs, told: Told) -> Any:
     a, b = inputs[0].shape, inputs[1].shape
     return max(a) * max(b) if (told.get("transA") or told.get("transB")) else a[0] * b[-1]
 
 
-def _gathered(inputs: Inputs, told: Told) -> int:
+def _gathered(inputs: Inputs, told: Told) -> Any:
     axis = int(told.get("axis", 0))
     return inputs[1].size * math.ceil(inputs[0].size / max(inputs[0].shape[axis], 1))
 
 
-def _einsum(inputs: Inputs, told: Told) -> int:
+def _einsum(inputs: Inputs, told: Told) -> Any:
     """What all its letters span: nothing in between is larger."""
     terms = told["equation"].decode().partition("->")[0].replace(" ", "").split(",")
     if any("." in term for term in terms):
@@ -192,15 +193,15 @@ def _einsum(inputs: Inputs, told: Told) -> int:
     return math.prod(letters.get(letter, 1) for letter in set(kept))
 
 
-def _window(inputs: Inputs, _: Told) -> int:
+def _window(inputs: Inputs, _: Told) -> Any:
     return int(inputs[0].ravel()[0])
 
 
-def _one_hot(inputs: Inputs, _: Told) -> int:
+def _one_hot(inputs: Inputs, _: Told) -> Any:
     return int(inputs[0].size) * int(inputs[1].ravel()[0])
 
 
-_GROWING: dict[str, Callable[[Inputs, Told], int]] = {
+_GROWING: dict[str, Callable[[Inputs, Told], Any]] = {
     "ConstantOfShape": lambda inputs, _: _product(inputs[0]),
     "Concat": lambda inputs, _: sum(value.size for value in inputs),
     "Einsum": _einsum,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Probe:
 
     def answers(self, module: nn.Module, x: Tensor, advice: str = "") -> dict[str, Tensor]:
         """What the network makes of ``x``: finite tensors by path, the batch in front."""
+        self._check_takes(module, x)
         shape, before = tuple(x.shape), x.clone()
         doing = f"running `{self.who}` on {x.dtype} of the shape {shape}"
         # Not inference_mode: weight_norm keeps what it computed last, and is copied later.
@@ -71,6 +73,12 @@ class Probe:
                     "tensor, or a dictionary or tuple of tensors. Let the factory wrap it in "
                     "a module that returns that."
                 )
+            if path in answers:
+                raise self.error(
+                    f"`{self.who}` answers with two tensors under `{path}`: keys of "
+                    "dictionaries that differ by type, or hold dots, end in one name. Give "
+                    "them names of their own."
+                )
             self._check(path, value, x)
             answers[path] = value
         if not answers:
@@ -82,20 +90,36 @@ class Probe:
             )
         return answers
 
+    def _check_takes(self, module: nn.Module, x: Tensor) -> None:
+        """Raise the error where a network cannot be called with one signal."""
+        try:
+            takes = inspect.signature(module.forward)
+        except (ValueError, TypeError):  # written in C, and silent about its parameters
+            return
+        try:
+            takes.bind(x)
+        except TypeError as error:
+            raise self.error(
+                f"`{self.who}` takes {takes}; expected one signal ({error}). Wrap it in a "
+                "module that takes one signal and fills in the rest."
+            ) from error
+
     def _check(self, path: str, y: Tensor, x: Tensor) -> None:
         """Raise the error unless an answer has a form that can be exported."""
         who = f"`{self.who}`{f' in its `{path}`' if path else ''}"
         shape, found = tuple(x.shape), tuple(y.shape)
+        only = "; or return only the outputs that have this form" if path else ""
         if y.dtype != x.dtype:
             raise self.error(
                 f"{who} answers {x.dtype} with {y.dtype}; expected the same. "
-                "Return the scores themselves, without argmax or casts."
+                f"Return the scores themselves, without argmax or casts{only}."
             )
         if len(found) not in (2, 3) or found[0] != shape[0]:
             raise self.error(
                 f"{who} answers a signal of the shape {shape} with the shape {found}; "
                 "expected (batch, outputs) or (batch, outputs, steps), and a batch of "
-                f"{shape[0]}. Mind `squeeze()` without an axis and `view` without a batch."
+                f"{shape[0]}. Mind `squeeze()` without an axis and `view` without a batch"
+                f"{only}."
             )
         bad = int((~torch.isfinite(y)).sum())
         if bad or not y.numel():

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import LONGEST, Dimension
 from tcn_export.source.base import Source, Told
@@ -19,19 +17,21 @@ from tcn_export.source.probe import check_weights
 from tcn_export.source.program_module import Program, ProgramModule, Ref, Step
 from tcn_export.source.program_operators import find_operator, is_aten, is_check, why_not
 from tcn_export.source.program_reading import DTYPES, Archive, broken, integer
+from tcn_export.source.program_values import read_argument, read_output
 from tcn_export.source.user_code import border
 
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'.*|(\w+))")
-_PATH = re.compile(r"\w+(\.\w+)*")
-_FLOAT, _STRIDED = 7, 7
-_FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
-_ANOTHER_WAY = (
-    "Leave control flow and modes out of forward (torch.no_grad among them), or export the "
-    "network with its weights and --factory."
-)
+_FLOAT = 7
 _CHECK_IT = "Check the file with the tool that wrote it."
-_FLOATS = {"Infinity", "-Infinity", "NaN"}
-_SAME_AXES = re.compile(r"torch\.ops\.aten\.(relu|add|sub|mul|div|tanh|to|clone|pad)_?\.\w+")
+_SAME_AXES = re.compile(
+    r"aten\.(abs|add|alias|clamp|clone|constant_pad_nd|contiguous|detach|div|dropout|elu|exp|gelu"
+    r"|hardswish|leaky_relu|log|log1p|mul|neg|pad|pow|relu|relu6|sigmoid|silu|slice|sqrt|sub|tanh"
+    r"|to|_to_copy)_?\.\w+"
+)
+_CHANNELS_FIRST = re.compile(
+    r"aten\.(conv1d|conv_transpose1d|_?convolution|batch_norm|instance_norm|group_norm"
+    r"|_native_batch_norm_legit_no_training|(adaptive_)?(avg|max)_pool1d)\.\w+"
+)
 _SWAPS: tuple[dict[str, Any], ...] = (
     {"dim0": 1, "dim1": 2}, {"dim0": -2, "dim1": -1}, {"dims": [0, 2, 1]},
 )  # fmt: skip
@@ -92,7 +92,7 @@ def _inputs(path: Path, specs: list[Any]) -> tuple[dict[str, str], str]:
             signals.append(str(entry["arg"]["as_tensor"]["name"]))
         elif kind in ("parameter", "buffer", "tensor_constant"):
             place = str(entry[f"{kind}_name"])
-            if not _PATH.fullmatch(place):
+            if not _is_path(place):
                 raise ValueError(f"{place[:40]!r} is no path of a weight")
             weights[place] = str(entry["arg"]["name"])
         elif kind != "constant_input":
@@ -103,7 +103,7 @@ def _inputs(path: Path, specs: list[Any]) -> tuple[dict[str, str], str]:
     if len(signals) != 1:
         raise UnsupportedModelError(
             f"{path} takes {len(signals)} tensors ({', '.join(signals) or 'none'}); expected "
-            "one signal. Wrap the network in a module that fills in the others."
+            "one signal. Wrap it in a module that takes one signal and fills in the others."
         )
     return weights, signals[0]
 
@@ -152,7 +152,16 @@ def _answers(path: Path, specs: list[Any], calls: list[Any]) -> dict[str, str]:
     paths = list(_paths(json.loads(root["out_spec"])[1], ""))
     if len(paths) != len(names):
         raise ValueError(f"{len(names)} answers in a structure of {len(paths)}")
-    return {p: name for p, name in zip(paths, names, strict=True) if name is not None}
+    found = {p: name for p, name in zip(paths, names, strict=True) if name is not None}
+    twice = [
+        p for p, name in zip(paths, names, strict=True) if name not in (None, found.get(p))
+    ]
+    if twice:
+        raise UnsupportedModelError(
+            f"{path} answers with two tensors under `{twice[0]}`. Give the keys of its "
+            "dictionaries names of their own, without dots."
+        )
+    return found
 
 
 def _paths(spec: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -181,7 +190,9 @@ def _steps(path: Path, nodes: list[Any]) -> Iterator[Step]:
                 f"{path} calls `{str(target)[:60]}`, {why_not(target)}"
             )
         arguments = {
-            str(entry["name"]) if is_aten(target) else str(i): _argument(path, entry["arg"])
+            str(entry["name"]) if is_aten(target) else str(i): read_argument(
+                path, entry["arg"]
+            )
             for i, entry in enumerate(node["inputs"])
         }
         if any(arguments.get(name) is True for name in ("training", "train")):
@@ -189,10 +200,15 @@ def _steps(path: Path, nodes: list[Any]) -> Iterator[Step]:
                 f"`{target}` in {path} computes as in training. Call model.eval() before "
                 "torch.export.export."
             )
-        outputs = tuple(_output(output) for output in node["outputs"])
+        outputs = tuple(read_output(output) for output in node["outputs"])
         stack = str(node["metadata"].get("nn_module_stack", "")).rpartition(";")[2]
         scope = stack.split(",")[1] if stack.count(",") >= 2 else ""
-        yield Step(function, arguments, outputs, scope if _PATH.fullmatch(scope) else "")
+        yield Step(function, arguments, outputs, scope if _is_path(scope) else "")
+
+
+def _is_path(place: str) -> bool:
+    """Whether modules and weights can have a path: printable names, dots between them."""
+    return all(name and name.isprintable() for name in place.split("."))
 
 
 def _check_keeps_weights(
@@ -216,70 +232,6 @@ def _changes(path: Path, place: str) -> str:
     )
 
 
-def _output(entry: Mapping[str, Any]) -> str | list[str] | None:
-    ((form, value),) = entry.items()
-    if form == "as_tensor":
-        return str(value["name"])
-    if form == "as_tensors":
-        return [str(one["name"]) for one in value]
-    if form == "as_none":
-        return None
-    return str(value["as_name"])
-
-
-def _argument(path: Path, entry: Mapping[str, Any]) -> Any:
-    ((form, value),) = entry.items()
-    plain = {"int": int, "bool": bool, "string": str}
-    kind = form.removeprefix("as_")
-    if kind in plain:
-        return _checked(value, plain[kind])
-    if kind in ("ints", "bools"):
-        return [_checked(one, plain[kind[:-1]]) for one in value]
-    if kind in ("float", "floats"):
-        values = [_float(one) for one in (value if kind == "floats" else [value])]
-        return values if kind == "floats" else values[0]
-    if kind == "none":
-        return None
-    if kind in ("tensor", "tensors"):
-        refs = [Ref(str(one["name"])) for one in (value if kind == "tensors" else [value])]
-        return refs if kind == "tensors" else refs[0]
-    if kind in ("optional_tensor", "sym_int", "sym_float", "sym_bool"):
-        return _one(path, value)
-    if kind in ("optional_tensors", "sym_ints", "sym_floats", "sym_bools"):
-        return [_one(path, one) for one in value]
-    if kind == "scalar_type":
-        return DTYPES[value]
-    if kind == "memory_format":
-        return _FORMATS[value]
-    if kind == "layout" and value == _STRIDED:
-        return torch.strided
-    if kind == "device":
-        return torch.device("cpu")  # wherever it was exported
-    raise UnsupportedModelError(
-        f"{path} gives an operator a {kind.replace('_', ' ')}, which is not taken from a "
-        f"program. {_ANOTHER_WAY}"
-    )
-
-
-def _one(path: Path, value: Mapping[str, Any]) -> Any:
-    """A number or tensor that may be left out, or be computed."""
-    if "as_name" in value:
-        return Ref(str(value["as_name"]))
-    return _argument(path, value)
-
-
-def _checked(value: object, kind: type) -> object:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise TypeError(f"{str(value)[:40]!r} is no {kind.__name__}")
-    return value
-
-
-def _float(value: object) -> float:
-    if isinstance(value, str) and value not in _FLOATS:
-        raise TypeError(f"{value[:40]!r} is no number")
-    return float(value)  # type: ignore[arg-type]
-
-
 def _move(step: Step) -> Move:
     """What a step does to the axes of a signal."""
     name = str(step.function)
@@ -289,8 +241,8 @@ def _move(step: Step) -> Move:
     kind: Literal["swap", "convolution", "same", "other"] = "other"
     if told in _SWAPS:
         kind = "swap"
-    elif name.startswith("aten.conv1d"):
+    elif _CHANNELS_FIRST.fullmatch(name):
         kind = "convolution"
-    elif _SAME_AXES.fullmatch(f"torch.ops.{name}"):
+    elif _SAME_AXES.fullmatch(name):
         kind = "same"
     return Move(reads, gives, kind)

@@ -159,7 +159,9 @@ def _check_members(path: Path, raw: bytes, wanted: Wanted) -> None:
         ) from error
     if any(member.filename.endswith("/constants.pkl") for member in members):
         raise CheckpointError(
-            f"{path} is a TorchScript program, which holds code. Expected {wanted.what}."
+            f"{path} is a TorchScript program, which holds code. Expected {wanted.what}. Give "
+            "the network that was scripted by --factory MODULE:NAME, and its weights as a "
+            'state dict: torch.save(model.state_dict(), "weights.pt").'
         )
     if members and all(member.filename.endswith(".npy") for member in members):
         raise CheckpointError(
