@@ -11,10 +11,12 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from support import TINY_LENGTH, eager_double, make_source, operators
+from tcn_export.canonical import canonicalize
 from tcn_export.capture import capture, export_copy
 from tcn_export.graph import MODULE_KEY
 from tcn_export.models.resnet1d import ResNet1dConfig
 from tcn_export.models.tcn import TCNConfig
+from tcn_export.source.foreign import load_factory
 
 WEIGHT_NORM = TCNConfig(
     in_channels=2, outputs=3, widths=(4, 4), dilations=(1, 2), norm="weight"
@@ -107,6 +109,29 @@ def test_even_kernels_export_their_asymmetric_pads(tmp_path):
     pads = [n for n in graph.model.graph if n.op_type == "Pad"]
     assert len(pads) == 2
     assert pads[0].inputs[1].const_value.numpy().tolist() == [0, 0, 3, 0, 0, 4]
+
+
+def test_folding_constants_that_are_no_numbers_is_quiet():
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 20]> g (float[N, 3] x) => (float[N, 3] y) '
+        "{ z = Constant<value = float[1] {0}>()  n = Div(z, z)  y = Add(x, n) }"
+    )
+    folded = ir.from_proto(model)
+    canonicalize(folded)
+    assert [node.op_type for node in folded.graph] == ["Add"]
+
+
+def test_recurrent_layers_are_traced_without_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recurrent_network.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n        self.rnn = nn.LSTM(3, 4, batch_first=True)\n"
+        "    def forward(self, x):\n        return self.rnn(x.transpose(1, 2))[0][:, -1]\n"
+    )
+    source = load_factory("recurrent_network:Net", (3, 12))
+    assert "LSTM" in operators(capture(source, 12, 20))
 
 
 def test_exporting_is_quiet_and_leaves_the_loggers_alone(tmp_path, caplog, recwarn):

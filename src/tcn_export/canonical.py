@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -33,7 +34,8 @@ _NO_OPERATION = (
 def canonicalize(model: ir.Model) -> None:
     """Fold constants and remove what does nothing, in place."""
     for _ in range(2):  # folding a constant can turn an operator into one that does nothing
-        fold_constants(model)
+        with np.errstate(all="ignore"):  # what is not finite shows in the answers
+            fold_constants(model)
         rewriter.RewritePass(_NO_OPERATION)(model)
         common.RemoveUnusedNodesPass()(model)
     for clean in (
@@ -50,8 +52,12 @@ def canonicalize(model: ir.Model) -> None:
 def name_interface(graph: ir.Graph, signature: Signature) -> None:
     """Give inputs and outputs their names, and every output a value of its own.
 
-    A network may answer with one tensor twice, or with its input.
+    A network may answer with one tensor twice, or with its input; and it may call an answer
+    what it calls a weight, which then gives way.
     """
+    wanted = {spec.name for spec in (*signature.inputs, *signature.outputs)}
+    for name in wanted & set(graph.initializers):
+        graph.initializers[name].name = _free(name, wanted | set(graph.initializers))
     for value, spec in zip(graph.inputs, signature.inputs, strict=True):
         value.name = spec.name
     taken: set[ir.Value] = set(graph.inputs)
@@ -78,7 +84,9 @@ def name_nodes(graph: ir.Graph, prefix: str = "", are_named: bool = False) -> No
         are_named: Keep the names of nodes for which no module is known.
     """
     for name in [name for name in graph.initializers if prefix and name.startswith(prefix)]:
-        graph.initializers[name].name = name.removeprefix(prefix)
+        interface = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
+        own = _free(name.removeprefix(prefix), interface | set(graph.initializers))
+        graph.initializers[name].name = own
     taken: set[str] = {value.name or "" for value in (*graph.inputs, *graph.outputs)}
     taken |= set(graph.initializers)
     for node in graph:
@@ -88,9 +96,7 @@ def name_nodes(graph: ir.Graph, prefix: str = "", are_named: bool = False) -> No
             # The older exporter names nodes /module/Operator.
             base = node.name.strip("/") or base
             path = base.rpartition("/")[0]
-        name, n = base, 2
-        while name in taken:
-            name, n = f"{base}_{n}", n + 1
+        name = _free(base, taken)
         taken.add(name)
         node.name = name
         node.metadata_props.clear()
@@ -106,6 +112,14 @@ def name_nodes(graph: ir.Graph, prefix: str = "", are_named: bool = False) -> No
     _name_constants(graph)
 
 
+def _free(name: str, taken: set[str]) -> str:
+    """``name``, or ``name_2`` and so on where that is taken."""
+    unique, n = name, 2
+    while unique in taken:
+        unique, n = f"{name}_{n}", n + 1
+    return unique
+
+
 def _name_constants(graph: ir.Graph) -> None:
     """Name constants that are no parameters after the input they feed: ``x/Pad.pads``."""
     taken = set(graph.initializers)
@@ -116,9 +130,7 @@ def _name_constants(graph: ir.Graph) -> None:
             node.op_type, graph.opset_imports[node.domain], node.domain
         )
         base = f"{node.name}.{schema.inputs[min(index, len(schema.inputs) - 1)].name}"
-        name, n = base, 2
-        while name in taken:  # the inputs of Concat all have one name
-            name, n = f"{base}_{n}", n + 1
+        name = _free(base, taken)  # the inputs of Concat all have one name
         taken.add(name)
         value.name = name
 

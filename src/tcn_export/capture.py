@@ -66,8 +66,9 @@ def capture(source: Source, length: int | None, opset: int) -> Graph:
                 verbose=False,
                 opset_version=opset,
                 dynamic_shapes=(dynamic,),
-                input_names=[spec.name for spec in signature.inputs],
-                output_names=[spec.name for spec in signature.outputs],
+                # Parameters may be called as the user calls an answer: names of ours first.
+                input_names=[f"input:{i}" for i, _ in enumerate(signature.inputs)],
+                output_names=[f"output:{i}" for i, _ in enumerate(signature.outputs)],
             )
         except torch.onnx.OnnxExporterError as error:
             raise UnsupportedModelError(
@@ -132,4 +133,6 @@ def _quiet() -> Iterator[None]:
     with quiet("torch.onnx", "onnxscript"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # Recurrent layers hold their weights twice, which tracing notices.
+        warnings.filterwarnings("ignore", message="The tensor attribute", category=UserWarning)
         yield

@@ -206,6 +206,29 @@ ANSWERS = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("forward", "message"),
+    [
+        (
+            "self.norm.train()",
+            "changes its `norm.running_mean` .*: its BatchNorm is put into tr",
+        ),
+        ("self.norm.num_batches_tracked += 1", "changes its `norm.num_batches_tracked` while"),
+        ("self.conv.bias.data.add_(1)", "changes its `conv.bias` while it runs. Expected"),
+    ],
+)
+def test_networks_that_running_changes_are_refused(write, forward, message):
+    write(
+        "class Odd(Net):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n        self.norm = nn.BatchNorm1d(8)\n"
+        f"    def forward(self, x):\n        {forward}\n"
+        "        return self.head(self.norm(self.features(x)).mean(-1))\nmake = Odd"
+    )
+    with pytest.raises(FactoryError, match=message):
+        load_factory("mine:make", (3, STEPS))
+
+
 @pytest.mark.parametrize("takes", ["x, mask", "*, x", "", "x, y, z=1"])
 def test_networks_that_take_no_single_signal_are_to_be_wrapped(write, takes):
     write(f"class Odd(Net):\n    def forward(self, {takes}):\n        return 1\nmake = Odd")

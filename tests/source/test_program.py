@@ -226,7 +226,15 @@ class Recurrent(nn.Module):
         return self.rnn(x.transpose(1, 2))[0][:, -1]
 
 
+def hidden(net, h):
+    net.conv.bias[:2].add_(1)
+    return net.head(h.mean(-1))
+
+
 REFUSED = {
+    "a view of a weight that is written to": (
+        lambda: Net(hidden).requires_grad_(False), {}, "changes .*conv.bias. while it runs",
+    ),
     "a batch that fills it": (lambda: Net(grown), {}, r"fit into memory .*\(3, 3, 12\)"),
     "values that fill it together": (lambda: Net(kept), {}, "it holds .* values at a time"),
     "recurrent": (Recurrent, {}, "corrupts memory .* by --factory, or as ONNX"),

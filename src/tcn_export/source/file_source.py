@@ -13,7 +13,7 @@ from tcn_export.source.base import Kind, Source, Told
 from tcn_export.source.file_signal import FileSignal
 from tcn_export.source.foreign import described
 from tcn_export.source.interface import find_interface
-from tcn_export.source.probe import Probe
+from tcn_export.source.probe import Probe, check_keeps, state_of
 
 if TYPE_CHECKING:
     import onnx
@@ -54,6 +54,7 @@ def source_from_file(
     is_nlc = signal.layout == "NLC"
     error = UnsupportedModelError
     probe = Probe(who, module.eval(), signal.channels, is_nlc, error, _CHECK_IT)
+    before = state_of(module)
     notes: tuple[str, ...] = ()
     if signal.batch is not None:
         probe.check_apart(
@@ -64,8 +65,10 @@ def source_from_file(
         notes = (f"the file's batch of {signal.batch} was opened; windows do not mix",)
     told = replace(told, input_shape=(signal.channels, steps), layout=signal.layout)
     found = find_interface(probe, told, signal.name, output_names, signal.is_fixed)
+    check_keeps(who, module, before, error)
     probe = replace(probe, module=found.module, is_nlc=False)
     probe.check_repeats(found.length)
+    check_keeps(who, module, before, error)
     found = replace(found, notes=(*notes, *found.notes))
     return Source(
         name=path.stem,

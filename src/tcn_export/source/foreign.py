@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tcn_export.errors import FactoryError
 from tcn_export.source.base import Layout, Source, Task, Told
 from tcn_export.source.interface import Interface, find_interface
-from tcn_export.source.probe import Probe, check_weights
+from tcn_export.source.probe import Probe, check_keeps, check_weights, state_of
 from tcn_export.source.user_code import make_module
 from tcn_export.source.weights import load_weights
 
@@ -67,10 +67,13 @@ def load_factory(
         is_dynamic=is_dynamic,
     )  # fmt: skip
     probe = Probe(factory, module, input_shape[0])
+    before = state_of(module)
     found = find_interface(probe, told)
+    check_keeps(factory, module, before, FactoryError)
     probe = Probe(factory, found.module, input_shape[0])
     probe.check_repeats(found.length)
     probe.check_double(found.length, _IN_DOUBLE)
+    check_keeps(factory, module, before, FactoryError)
     return Source(
         name=weights.stem if weights is not None else factory.partition(":")[2],
         path=weights,

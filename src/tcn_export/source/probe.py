@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -202,6 +202,37 @@ class Probe:
                     f"`{self.who}` answers a window otherwise when there are others beside "
                     f"it. {advice}"
                 )
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of what a module keeps, to compare it with later."""
+    state = module.state_dict()
+    return {name: v.clone() for name, v in state.items() if isinstance(v, Tensor)}
+
+
+def check_keeps(
+    who: str, module: nn.Module, before: Mapping[str, Tensor], error: type[ExportError]
+) -> None:
+    """Raise ``error`` where a network was changed by being run.
+
+    Args:
+        who: What messages call the network.
+        module: The network, after it was run in eval mode.
+        before: Its `state_of` from before.
+        error: What is raised.
+    """
+    for name, value in before.items():
+        now = module.state_dict().get(name)
+        if now is not None and torch.equal(now, value):
+            continue
+        owner = module.get_submodule(name.rpartition(".")[0])
+        is_training = owner.training and isinstance(owner, nn.modules.batchnorm._BatchNorm)
+        why = "its BatchNorm is put into train mode inside forward" if is_training else ""
+        raise error(
+            f"`{who}` changes its `{name}` while it runs{f': {why}' if why else ''}. Expected "
+            "answers only, in eval mode: leave train() out of forward, and keep no state "
+            "between calls."
+        )
 
 
 def check_weights(who: str, module: nn.Module, error: type[ExportError]) -> None:
