@@ -108,8 +108,8 @@ def judge_error(feed: str, output: str, error: float, eager: float, largest: flo
         note = (
             "eager float32 is not finite where float64 is: the model overflows"
             if math.isfinite(largest)
-            else "the model's own answer is not finite, in float64 either: it divides by zero, "
-            "or takes the logarithm of it"
+            else "the model's own answer is not finite, in float64 either: it divides by "
+            "zero, or takes the logarithm of it"
         )
         return Row(feed, output, "max_abs_error", error, "<=", limit, "fail", note)
     status: Status = "pass" if error <= limit else "fail"
