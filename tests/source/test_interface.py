@@ -108,3 +108,15 @@ def test_dropout_modules_left_in_train_mode_are_switched_off(write):
     )
     source = load_factory("mine:make", (3, STEPS))
     assert not any(module.training for module in source.module.modules())
+
+
+DEAD = {
+    "seed": 0, "channels": 1, "outputs": 1, "width": 2, "dilations": [1], "strides": [1],
+    "kernel": 1, "head": "last", "skips": False, "groups": 2, "convolutions": 1,
+    "padding": "crop", "residual": False, "gate": False, "norm": False, "activation": "relu",
+}  # fmt: skip
+
+
+def test_a_network_whose_units_are_dead_for_some_windows_is_not_taken_for_one_that_rounds():
+    source = load_factory("user_networks:network", (1, 4), arguments=DEAD)
+    assert source.channels == 1
