@@ -115,8 +115,14 @@ DEAD = {
     "kernel": 1, "head": "last", "skips": False, "groups": 2, "convolutions": 1,
     "padding": "crop", "residual": False, "gate": False, "norm": False, "activation": "relu",
 }  # fmt: skip
+DEAF = {
+    **DEAD, "seed": 52, "outputs": 2, "dilations": [4, 5, 1, 4], "strides": [1] * 4,
+    "groups": 1, "convolutions": 2, "norm": True, "activation": "leaky",
+}  # fmt: skip
 
 
-def test_a_network_whose_units_are_dead_for_some_windows_is_not_taken_for_one_that_rounds():
-    source = load_factory("user_networks:network", (1, 4), arguments=DEAD)
+@pytest.mark.parametrize("arguments", [DEAD, DEAF], ids=["dead", "deaf"])
+def test_a_network_that_hardly_hears_its_signal_is_not_taken_for_one_that_rounds(arguments):
+    """Units are dead for some windows; or eight leaky ones leave a sixteenth decimal."""
+    source = load_factory("user_networks:network", (1, 4), arguments=arguments)
     assert source.channels == 1

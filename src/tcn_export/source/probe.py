@@ -27,6 +27,8 @@ _NUDGE, _BEND = 2.0**-36, 1e-10
 of its answer; single precision stands still, or leaps by 1e-7."""
 _PUSH = 2.0**-6
 """So much moves what is rounded to half precision as well."""
+_HEARD = 2.0**-16
+"""Share of an answer that has to move then, so that double precision can show the nudge."""
 _APART = 1e-4
 """How much of an answer may hang on the other windows of a batch: float32 rounds otherwise."""
 
@@ -155,8 +157,9 @@ class Probe:
         for path, y in here.items():
             bend = (beyond[path] - 2 * near[path] + y).abs().max()
             stands = torch.equal(near[path], y) and torch.equal(beyond[path], y)
-            # Units may be dead for one window or the other, and only then not move for long.
-            moves = bool((far[path] != y).flatten(1).any(1).all())
+            # Units may be dead for one window or the other, or hardly hear the signal.
+            heard = (far[path] - y).abs().flatten(1) > _HEARD * y.abs().max()
+            moves = bool(heard.any(1).all())
             if bend > _BEND * y.abs().max() or (stands and moves):
                 raise self.error(
                     f"`{self.who}` rounds to less than float64 on its way, for float64 too. "
