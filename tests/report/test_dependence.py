@@ -81,6 +81,8 @@ def test_a_causal_network_in_words():
          f"{MOVED}: every one moved an answer"),
         ("measured", {"reads": GATHERS, "measured": {"followed": 37}},
          f"{MOVED}: 3 of them moved no answer"),
+        ("measured", {"reads": GATHERS, "measured": {"followed": 37, "silent": 3}},
+         f"{MOVED}: 3 of them moved no answer (dead units, zero weights)"),
         ("measured", {"reads": GATHERS, "measured": {"followed": 0}},
          f"{MOVED}, and no answer with them"),
         ("measured", {"refusals": ["`x`: no"], "measured": {"silent": 2, "lookback": None}},

@@ -95,6 +95,11 @@ class BatchNormed(Own):
         return self.net(self.norm(x))
 
 
+class Difference(Own):
+    def forward(self, x):
+        return self.net(x[:, :, 1:] - x[:, :, :-1])
+
+
 class First(Own):
     def forward(self, x):
         return self.net(x)[:, :, :10]

@@ -117,6 +117,12 @@ def test_a_crop_on_the_wrong_side_is_named_and_not_the_pad_before_it():
     assert found.looks_ahead == ("`Slice` (Slice)",)
 
 
+def test_a_difference_of_neighbours_is_causal_as_the_same_kernel_without_padding_is():
+    found = odd("Difference")
+    assert (found.causal, found.reach.lookback, found.reach.lookahead) == (True, 15, 0)
+    assert (found.looks_ahead, found.measured.lookahead) == ((), 0)
+
+
 def test_a_network_that_mixes_the_windows_of_a_batch_is_refused():
     with pytest.raises(
         UnsupportedModelError, match="depends on the other windows of its batch"

@@ -53,6 +53,8 @@ def test_steps_are_called_the_last_ones_only_where_they_are():
     assert read.how == "10 steps"
     (read,) = odd("layer", layer="ConvTranspose1d", sizes=[2, 3, 4], stride=2).reads
     assert read.how == "ConvTranspose, which cannot be followed"
+    (refusal,) = odd("layer", layer="LSTM", sizes=[2, 3], batch_first=True).refusals
+    assert "it is recurrent" in refusal  # and not a second time, for its steps again
     found = depends("excited", head="every")
     assert found.reads[0].how == "every step"
     assert (found.measured.lookback, found.measured.lookahead) == (None, None)

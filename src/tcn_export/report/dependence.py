@@ -66,7 +66,7 @@ def _measured(entries: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     moved = f"{_steps(measured['moved'])} of {measured['windows']} random windows moved"
     silent = measured["silent"]
     if None in (back, ahead) or any(read.get("gathers") for read in found["reads"]):
-        return moved + _followed(measured) + (_silent(found, silent) if silent else "")
+        return moved + _followed(found, measured)
     told = f"{moved}: answers follow up to {_steps(back)} later, {_steps(ahead)} earlier"
     if ahead <= 0:
         told = f"{moved}: answers follow up to {_steps(back)} later, none earlier"
@@ -78,20 +78,28 @@ def _measured(entries: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     return told
 
 
-def _followed(measured: Mapping[str, Any]) -> str:
+def _followed(found: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     """Where distances say nothing: how many of the moved steps moved an answer."""
-    followed = measured.get("followed")  # None: written by an earlier version
+    followed, silent = measured.get("followed"), measured["silent"]
     if followed == 0 or (followed is None and measured["lookback"] is None):
         return ", and no answer with them"
-    still = 0 if followed is None else measured["moved"] - followed
-    return f": {still} of them moved no answer" if still else ": every one moved an answer"
+    still = 0 if followed is None else measured["moved"] - followed  # None: an older bundle
+    if still and still == silent:
+        return f": {still} of them moved no answer ({_why_silent(found)})"
+    told = f": {still} of them moved no answer" if still else ": every one moved an answer"
+    return told + (_silent(found, silent) if silent else "")
 
 
 def _silent(found: Mapping[str, Any], silent: int) -> str:
-    why = "dead units, zero weights"
+    return (
+        f"; {silent} of them do not reach all that the graph lets them ({_why_silent(found)})"
+    )
+
+
+def _why_silent(found: Mapping[str, Any]) -> str:
     if found["refusals"]:
-        why = "the graph could not be followed there, so this is an upper bound"
-    return f"; {silent} of them do not reach all that the graph lets them ({why})"
+        return "the graph could not be followed there, so this is an upper bound"
+    return "dead units, zero weights"
 
 
 def _steps(number: int, rate: float | None = None) -> str:

@@ -105,7 +105,7 @@ def _affordable(cost: int, length: int) -> tuple[int, int, int]:
         length: Steps of a window.
 
     >>> _affordable(100_000, 100), _affordable(430_000_000, 1024), _affordable(10**10, 4096)
-    ((3, 101, 32), (1, 12, 1), (1, 4, 1))
+    ((3, 101, 32), (1, 19, 1), (1, 4, 1))
     """
     most = int(_MULTIPLICATIONS // max(1, cost))
     rows = int(min(max(1, _PER_CALL // max(1, cost)), _MOST_ROWS))

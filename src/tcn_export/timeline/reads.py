@@ -78,7 +78,7 @@ def steps_again(timeline: Timeline, output: ir.Value) -> tuple[str, ...]:
     whose result is cut into steps again.
     """
     track = timeline.tracks[output]
-    if track.axis is not None:
+    if track.axis is not None or track.refusals:
         return ()
     return tuple(
         f"`{output.name}`: its answer has steps again, after {where(end.node)} ended time "
