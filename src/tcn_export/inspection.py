@@ -54,7 +54,7 @@ def describe_model(
         "classes": list(source.classes),
         "inputs": [spec.to_json() for spec in source.signature.inputs],
         "outputs": [spec.to_json() for spec in source.signature.outputs],
-        "window_length": source.length,
+        "window_length": length,
         "sample_rate_hz": source.sample_rate_hz,
         **({"notes": "; ".join(source.notes)} if source.notes else {}),
         **dependence.to_json(),

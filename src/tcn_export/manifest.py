@@ -9,7 +9,7 @@ from typing import Any, get_args
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
 from tcn_export.parity.rows import ORACLE, Stage
-from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Maybe
+from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Kind, Maybe
 from tcn_export.targets.base import Mode, Precision
 
 MANIFEST_FILE = "manifest.json"
@@ -41,40 +41,51 @@ _ROW = {
     "note": TEXT,
     "stage": set(get_args(Stage)),
 }
+_MOST = 2**53
+
+
+def _is_count(value: object, least: int = 1 - _MOST) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < _MOST
+
+
+_STEPS = Kind(f"an int below {_MOST}", _is_count)
+_SOME = Kind(f"a positive int below {_MOST}", lambda value: _is_count(value, 1))
 _DEPENDENCE = {
-    "window": int,
-    "needed": int,
-    "lookback": (None, int),
-    "stride": (None, int),
-    "holes": (None, int),
-    "reads": [{"output": TEXT, "how": TEXT}],
+    "window": _STEPS,
+    "is_dynamic": bool,
+    "needed": _STEPS,
+    "lookback": (None, _STEPS),
+    "stride": (None, _STEPS),
+    "holes": (None, _STEPS),
+    "reads": [{"output": TEXT, "how": TEXT, "gathers": Maybe(bool)}],
     "looks_ahead": [TEXT],
     "refusals": [TEXT],
     "warnings": [TEXT],
     "measured": (
         None,
         {
-            "windows": int,
-            "moved": int,
-            "together": int,
-            "silent": int,
-            "lookback": (None, int),
-            "lookahead": (None, int),
+            "windows": _STEPS,
+            "moved": _STEPS,
+            "together": _STEPS,
+            "silent": _STEPS,
+            "followed": Maybe(_STEPS),
+            "lookback": (None, _STEPS),
+            "lookahead": (None, _STEPS),
         },
     ),
     "cone": (
         None,
         {
-            "first": int,
-            "per_column": int,
-            "left_out": int,
+            "first": _STEPS,
+            "per_column": _SOME,
+            "left_out": _STEPS,
             "rows": [
                 {
                     "layer": TEXT,
-                    "taps": int,
-                    "spacing": int,
-                    "stride": int,
-                    "needed": int,
+                    "taps": _STEPS,
+                    "spacing": _STEPS,
+                    "stride": _STEPS,
+                    "needed": _STEPS,
                     "drawn": TEXT,
                 }
             ],
@@ -112,8 +123,8 @@ _FORM = {
     "inputs": [_SPEC],
     "outputs": [_SPEC],
     "states": [_STATE],
-    "receptive_field": (None, int),
-    "lookahead": (None, int),
+    "receptive_field": (None, _STEPS),
+    "lookahead": (None, _STEPS),
     "causal": (None, bool),
     "dependence": (None, _DEPENDENCE),
     "sample_rate_hz": (None, NUMBER),
@@ -165,7 +176,9 @@ _LATER: dict[str, Any] = {
     "settings": {}, "dependence": None, "layout": None, "engine": None, "builder": None,
 }  # fmt: skip
 """What older bundles lack, and what that means."""
-_LATER_WITHIN: dict[str, Any] = {"source": {"notes": []}, "parity": {"oracle": ORACLE}}
+_LATER_WITHIN: dict[str, Any] = {
+    "source": {"notes": []}, "parity": {"oracle": ORACLE}, "dependence": {"is_dynamic": False},
+}  # fmt: skip
 """The same, of what is within these."""
 _AS_THEY_ARE = _FORM.keys() - {
     "inputs", "outputs", "states", "classes", "rewrites", "waived",

@@ -9,12 +9,14 @@ import numpy as np
 
 from tcn_export.graph import Graph
 from tcn_export.parity.feeds import SignalScale, noise_windows
+from tcn_export.targets import load_target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tcn_export.data import Array
     from tcn_export.source.base import Source
+    from tcn_export.timeline.batching import Run
     from tcn_export.timeline.dependence import Dependence
 
 
@@ -28,7 +30,8 @@ def measure_dependence(source: Source, captured: Graph, seed: int = 0) -> Depend
         seed: Of the signals.
 
     Raises:
-        UnsupportedModelError: The answer for one window depends on others in its batch.
+        UnsupportedModelError: The answer for one window depends on others in its batch, or
+            the graph is not what the network computes.
         DisagreementError: The eager model depends on a step that its graph does not.
     """
     from tcn_export.capture import capture
@@ -59,7 +62,17 @@ def measure_dependence(source: Source, captured: Graph, seed: int = 0) -> Depend
             np.moveaxis(windows, 2, axis),
             np.moveaxis(source.spread[:, None], 1, axis - 1),
             run,
-            source.parameters,
+            lambda: _runner(captured),
             seed,
         )
+    if found.refusals:  # nobody knows which steps the answers stand for
+        measured = replace(measured, lookback=None, lookahead=None)
     return replace(found, measured=measured, is_dynamic=is_dynamic)
+
+
+def _runner(captured: Graph) -> Run:
+    """What answers as a captured graph does."""
+    target = load_target("onnx")
+    runner = target.runner(target.build(captured, "float32"), threads=1)
+    (spec,) = captured.signature.inputs
+    return lambda windows: runner.run({spec.name: windows})

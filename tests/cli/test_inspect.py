@@ -79,6 +79,53 @@ def test_another_window_may_be_asked_for(tiny_model):
     assert "shorter than the receptive field of 15" in shown["warnings"][0]
 
 
+def test_the_length_that_is_shown_is_the_one_that_was_asked_for(tiny_model):
+    assert run(inspect_command, tiny_model, "--json").json["window_length"] == TINY_LENGTH
+    entries = run(inspect_command, tiny_model, "--length", 20, "--json").json
+    assert (entries["window_length"], entries["dependence"]["window"]) == (20, 20)
+
+
+def test_a_bundle_for_any_length_says_so(tmp_path, tiny_model):
+    to = ("--target", "onnx", "--out", tmp_path, "--json")
+    made = run(export_command, tiny_model, "--length", "dynamic", *to)
+    bundle = tmp_path / "tiny-onnx-float32"
+    assert made.json["dependence"]["is_dynamic"] is True
+    assert f"any length; e.g. {TINY_LENGTH} steps here" in without_torch(bundle)
+    entries = json.loads((bundle / "manifest.json").read_text())
+    del entries["dependence"]["is_dynamic"]  # as older versions wrote it
+    (bundle / "manifest.json").write_text(json.dumps(entries))
+    assert load_bundle(bundle).manifest.dependence["is_dynamic"] is False
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda found: found["cone"].update(per_column=0), "`manifest.dependence.cone.per_c"),
+        (
+            lambda found: found["cone"].update(first=-(10**300)),
+            "`manifest.dependence.cone.fir",
+        ),
+        (lambda found: found["cone"].update(rows=[]), None),
+        (lambda found: found["cone"].update(first=-(10**12)), None),
+        (lambda found: found.update(stride=None), None),
+        (lambda found: found["measured"].update(lookahead=None), None),
+        (lambda found: [row.update(drawn="") for row in found["cone"]["rows"]], None),
+    ],
+)
+def test_a_damaged_bundle_is_printed_or_refused(damage, told, tmp_path, tiny_model):
+    run(export_command, tiny_model, "--target", "onnx", "--out", tmp_path, "-q")
+    manifest = tmp_path / "tiny-onnx-float32" / "manifest.json"
+    entries = json.loads(manifest.read_text())
+    damage(entries["dependence"])
+    manifest.write_text(json.dumps(entries))
+    shown = run(inspect_command, manifest.parent)
+    if told is None:
+        assert (shown.code, "receptive field" in shown.stdout) == (0, True), shown.stderr
+    else:
+        assert shown.code == 1
+        assert told in shown.stderr.replace("\n", "")
+
+
 def test_a_bundle_tells_the_same_without_its_network(tmp_path):
     made = run(
         export_command, *of(head="last"), "--target", "onnx", "--out", tmp_path, "--json"

@@ -160,3 +160,12 @@ def test_report_is_json_even_with_infinite_values():
         r["value"] for r in json.loads(json.dumps(report.to_json(), allow_nan=False))["rows"]
     ]
     assert values == ["inf", "nan"]
+
+
+def test_a_network_without_an_answer_is_told_apart_from_one_that_overflows():
+    lost = np.full((8, 3), np.nan)
+    nowhere = Reference({"y": lost}, {"y": lost.astype(np.float32)})
+    gate = Gate("float32", SIGNATURE, True)
+    *_, row = gate.judge(FEED, {"y": lost.astype(np.float32)}, nowhere)
+    assert row.status == "fail"
+    assert "the model's own answer is not finite" in row.note

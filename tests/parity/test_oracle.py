@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from tcn_export.graph import Signature, TensorSpec
+from tcn_export.parity import oracle
 from tcn_export.parity.oracle import Oracle
 
 SIGNATURE = Signature(
@@ -63,3 +64,15 @@ def test_buffers_that_share_memory_are_no_obstacle():
     module = cancelling()
     module.register_buffer("mask", torch.ones(1).expand(5))
     assert Oracle(module, SIGNATURE).run(FEED).eager_error("logits") > 0
+
+
+def test_copies_are_made_only_where_single_precision_is_asked_for(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a copy of the whole module")
+
+    monkeypatch.setattr(oracle, "_neighbour", refuse)
+    eager = Oracle(cancelling(), SIGNATURE)
+    (reference,) = eager.batches("signal", FEED["signal"], both=False)
+    assert reference.float64["logits"] == 0
+    with pytest.raises(AssertionError, match="a copy of the whole module"):
+        eager.run(FEED)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tcn_export.report.dependence import cone_drawing, dependence_lines
+from tcn_export import manifest, structure
+from tcn_export.report.dependence import TOLD_TOGETHER, cone_drawing, dependence_lines
 
 MEASURED = {
-    "windows": 3, "moved": 40, "together": 0, "silent": 0, "lookback": 14, "lookahead": 0,
+    "windows": 3, "moved": 40, "together": 0, "silent": 0, "followed": 40, "lookback": 14,
+    "lookahead": 0,
 }  # fmt: skip
 CAUSAL = {
     "receptive_field": 15, "lookahead": 0, "causal": True, "sample_rate_hz": 50.0,
@@ -22,6 +26,11 @@ CAUSAL = {
 
 MOVED = "40 steps of 3 random windows moved"
 NO_MORE = " (the window holds no more)"
+GATHERS = [{"output": "logits", "how": "ReduceMean over time", "gathers": True}]
+BOUND = (
+    "; 2 of them do not reach all that the graph lets them (the graph could not be followed "
+    "there, so this is an upper bound)"
+)
 SILENT = "; 2 of them do not reach all that the graph lets them (dead units, zero weights)"
 
 
@@ -66,8 +75,22 @@ def test_a_causal_network_in_words():
          f"{MOVED}: answers follow up to 9 steps later, none earlier{NO_MORE}"),
         ("measured", {"measured": {"silent": 2}},
          f"{MOVED}: answers follow up to 14 steps later, none earlier{SILENT}"),
-        ("measured", {"measured": {"lookback": None, "lookahead": None}},
+        ("measured", {"measured": {"followed": 0, "lookback": None, "lookahead": None}},
          f"{MOVED}, and no answer with them"),
+        ("measured", {"reads": GATHERS, "measured": {"lookback": 9}},
+         f"{MOVED}: every one moved an answer"),
+        ("measured", {"reads": GATHERS, "measured": {"followed": 37}},
+         f"{MOVED}: 3 of them moved no answer"),
+        ("measured", {"reads": GATHERS, "measured": {"followed": 37, "silent": 3}},
+         f"{MOVED}: 3 of them moved no answer (dead units, zero weights)"),
+        ("measured", {"reads": GATHERS, "measured": {"followed": 0}},
+         f"{MOVED}, and no answer with them"),
+        ("measured", {"refusals": ["`x`: no"], "measured": {"silent": 2, "lookback": None}},
+         f"{MOVED}: every one moved an answer{BOUND}"),
+        ("measured", {"measured": {"lookback": 15}},
+         f"{MOVED}: answers follow up to 15 steps later, none earlier"),
+        ("window", {"is_dynamic": True}, "any length; e.g. 40 steps here"),
+        ("window", {"window": 1, "needed": 1}, "1 step"),
     ],
 )  # fmt: skip
 def test_words_for_whatever_was_found(name, changes, words):
@@ -88,9 +111,9 @@ def row(drawn, layer="conv", needed=3, stride=1):
     }  # fmt: skip
 
 
-def drawing(first, per_column, rows, left_out=0):
+def drawing(first, per_column, rows, left_out=0, reads=()):
     cone = {"first": first, "per_column": per_column, "rows": rows, "left_out": left_out}
-    return cone_drawing({"dependence": {"cone": cone}}).plain.splitlines()
+    return cone_drawing({"dependence": {"cone": cone, "reads": reads}}).plain.splitlines()
 
 
 def test_a_drawing_has_names_numbers_and_a_scale():
@@ -98,7 +121,7 @@ def test_a_drawing_has_names_numbers_and_a_scale():
             row("····█", stride=2)]  # fmt: skip
     assert drawing(-4, 1, rows) == [
         "signal             █████     5",
-        "…g.name.of.a.layer ··█·█     3 k3 d4",
+        "…name.of.a.layer   ··█·█     3 k3 d4",
         "conv               ····█     3 k3 d4 s2",
         "                   -4  0",
         "a column is 1 step: █ needed for one answer, · not",
@@ -115,3 +138,62 @@ def test_a_drawing_shows_where_the_future_begins_and_what_was_left_out():
 def test_a_drawing_fits_on_a_terminal():
     lines = drawing(-999, 23, [row("█" * 44, "blocks.10.convolution.conv", 12345, 32)] * 2)
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("layer", "label"),
+    [
+        ("blocks.0.body.conv1", "…0.body.conv1"),
+        ("encoder.blocks.0.body.conv1", "…0.body.conv1"),
+        ("net.a_name_of_eighteen", "…_name_of_eighteen"),
+        ("one_name_without_any_dot", "…e_without_any_dot"),
+        ("eighteen.characters", "…characters"),
+        ("a.seventeen.letters", "…seventeen.letters"),
+        ("short.conv", "short.conv"),
+    ],
+)
+def test_names_of_layers_begin_at_a_dot_where_they_are_cut(layer, label):
+    shown = drawing(-4, 1, [row("█████", layer), row("····█")])[0].split(" ")[0]
+    assert shown == label
+
+
+@pytest.mark.parametrize(("per_column", "words"), [(1, "needed"), (10, "all needed")])
+def test_of_answers_that_gather_steps_one_that_is_read_is_drawn(per_column, words):
+    lines = drawing(-70, per_column, [row("█" * 20)], reads=GATHERS)
+    assert f"█ {words} for one step that is read" in lines[-1]
+
+
+NUMBERS = st.integers(-3, 60) | st.integers(1 - 2**53, 2**53 - 1)
+WORDS = st.text(st.sampled_from("ab.█· "), max_size=25)
+
+
+def made_of(form):
+    """Anything that may stand in a manifest where this form is asked for."""
+    if isinstance(form, dict):
+        known = {k: f for k, f in form.items() if not isinstance(f, structure.Maybe)}
+        later = {k: f.form for k, f in form.items() if isinstance(f, structure.Maybe)}
+        return st.fixed_dictionaries(
+            {key: made_of(one) for key, one in known.items()},
+            optional={key: made_of(one) for key, one in later.items()},
+        )
+    if isinstance(form, list):
+        return st.lists(made_of(form[0]), max_size=3)
+    if isinstance(form, tuple):
+        return st.one_of(map(made_of, form))
+    kinds = {None: st.none(), bool: st.booleans(), structure.TEXT: WORDS}
+    kinds[structure.NUMBER] = st.floats(allow_nan=False, allow_infinity=False)
+    return kinds.get(form, NUMBERS)
+
+
+FORM = {name: manifest._FORM[name] for name in (*TOLD_TOGETHER, "sample_rate_hz")}
+FORM["dependence"] = manifest._DEPENDENCE
+
+
+@given(made_of(FORM))
+def test_whatever_has_the_form_of_a_manifest_is_printed(entries):
+    try:
+        structure.check(entries, FORM, "manifest")
+    except ValueError:
+        return
+    assert dependence_lines(entries)
+    cone_drawing(entries)

@@ -133,3 +133,21 @@ def test_dropout_modules_left_in_train_mode_are_switched_off(write):
     )
     source = load_factory("mine:make", (3, STEPS))
     assert not any(module.training for module in source.module.modules())
+
+
+DEAD = {
+    "seed": 0, "channels": 1, "outputs": 1, "width": 2, "dilations": [1], "strides": [1],
+    "kernel": 1, "head": "last", "skips": False, "groups": 2, "convolutions": 1,
+    "padding": "crop", "residual": False, "gate": False, "norm": False, "activation": "relu",
+}  # fmt: skip
+DEAF = {
+    **DEAD, "seed": 52, "outputs": 2, "dilations": [4, 5, 1, 4], "strides": [1] * 4,
+    "groups": 1, "convolutions": 2, "norm": True, "activation": "leaky",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [DEAD, DEAF], ids=["dead", "deaf"])
+def test_a_network_that_hardly_hears_its_signal_is_not_taken_for_one_that_rounds(arguments):
+    """Units are dead for some windows; or eight leaky ones leave a sixteenth decimal."""
+    source = load_factory("user_networks:network", (1, 4), arguments=arguments)
+    assert source.channels == 1

@@ -66,13 +66,14 @@ class Oracle:
             raise ValueError("the oracle's module must be in eval mode")
         self._single = module
         self._double = None if is_single else copy.deepcopy(module).double()
-        self._neighbours = [_neighbour(module, seed) for seed in range(_DRAWS)]
+        self._neighbours: dict[int, nn.Module] = {}
         self._inputs = [spec.name for spec in signature.inputs]
         self._outputs = [spec.name for spec in signature.outputs]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Reference:
         """Compute all outputs in both precisions, by name, and what single precision errs."""
-        draws = [self._run(module, feeds) for module in (self._single, *self._neighbours)]
+        modules = (self._single, *(self._neighbour(seed) for seed in range(_DRAWS)))
+        draws = [self._run(module, feeds) for module in modules]
         if self._double is not None:
             double = self._run(self._double, feeds)
         else:
@@ -96,8 +97,14 @@ class Oracle:
                 single = self._run(self._single, feeds) if both else {}
                 yield Reference(self._run(self._double, feeds), single)
             else:
-                single = self._run(self._neighbours[0], feeds) if both else {}
+                single = self._run(self._neighbour(0), feeds) if both else {}
                 yield Reference(_widened(self._run(self._single, feeds)), single)
+
+    def _neighbour(self, seed: int) -> nn.Module:
+        """Made where it is asked for: each is a copy of the whole module."""
+        if seed not in self._neighbours:
+            self._neighbours[seed] = _neighbour(self._single, seed)
+        return self._neighbours[seed]
 
     def _run(
         self, module: nn.Module, feeds: Mapping[str, NDArray[Any]]

@@ -105,7 +105,12 @@ def judge_error(feed: str, output: str, error: float, eager: float, largest: flo
     """Hold the largest error of a float32 artifact against what eager float32 itself makes."""
     limit = float32_limit(eager, largest)
     if not math.isfinite(limit):
-        note = "eager float32 is not finite where float64 is: the model overflows"
+        note = (
+            "eager float32 is not finite where float64 is: the model overflows"
+            if math.isfinite(largest)
+            else "the model's own answer is not finite, in float64 either: it divides by "
+            "zero, or takes the logarithm of it"
+        )
         return Row(feed, output, "max_abs_error", error, "<=", limit, "fail", note)
     status: Status = "pass" if error <= limit else "fail"
     note = f"{error / eager:.1f} x eager float32's own" if eager else "eager float32 is exact"

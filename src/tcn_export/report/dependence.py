@@ -40,7 +40,7 @@ def _field(entries: Mapping[str, Any], rate: float | None) -> str:
     if field is None:
         return "not known" if found["refusals"] else "not the same for every step"
     holes = f", {found['holes']} of them holes" if found["holes"] else ""
-    stride = f", every {found['stride']} steps" if found["stride"] > 1 else ""
+    stride = f", every {found['stride']} steps" if (found["stride"] or 1) > 1 else ""
     return f"{_steps(field, rate)}{holes}{stride}"
 
 
@@ -55,27 +55,51 @@ def _lookahead(entries: Mapping[str, Any], rate: float | None) -> str:
 
 
 def _window(found: Mapping[str, Any]) -> str:
-    idle = found["window"] - found["needed"]
-    return f"{found['window']} steps" + (f", {idle} of them never read" if idle else "")
+    steps, idle = _steps(found["window"]), found["window"] - found["needed"]
+    if found.get("is_dynamic"):
+        return f"any length; e.g. {steps} here"
+    return steps + (f", {idle} of them never read" if idle else "")
 
 
 def _measured(entries: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
-    moved = f"{measured['moved']} steps of {measured['windows']} random windows moved"
-    if measured["lookback"] is None:
-        return f"{moved}, and no answer with them"
-    back, ahead = measured["lookback"], measured["lookahead"]
+    found, back, ahead = entries["dependence"], measured["lookback"], measured["lookahead"]
+    moved = f"{_steps(measured['moved'])} of {measured['windows']} random windows moved"
+    silent = measured["silent"]
+    if None in (back, ahead) or any(read.get("gathers") for read in found["reads"]):
+        return moved + _followed(found, measured)
     told = f"{moved}: answers follow up to {_steps(back)} later, {_steps(ahead)} earlier"
     if ahead <= 0:
         told = f"{moved}: answers follow up to {_steps(back)} later, none earlier"
-    said = (entries["dependence"]["lookback"], entries["lookahead"])
-    if measured["silent"]:
-        told += (
-            f"; {measured['silent']} of them do not reach all that the graph lets them (dead "
-            "units, zero weights)"
-        )
-    elif None not in said and said != (back, ahead):
+    said = (found["lookback"], entries["lookahead"])
+    if silent:
+        told += _silent(found, silent)
+    elif None not in said and said != (back, ahead) and back <= said[0] and ahead <= said[1]:
         told += " (the window holds no more)"
     return told
+
+
+def _followed(found: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    """Where distances say nothing: how many of the moved steps moved an answer."""
+    followed, silent = measured.get("followed"), measured["silent"]
+    if followed == 0 or (followed is None and measured["lookback"] is None):
+        return ", and no answer with them"
+    still = 0 if followed is None else measured["moved"] - followed  # None: an older bundle
+    if still and still == silent:
+        return f": {still} of them moved no answer ({_why_silent(found)})"
+    told = f": {still} of them moved no answer" if still else ": every one moved an answer"
+    return told + (_silent(found, silent) if silent else "")
+
+
+def _silent(found: Mapping[str, Any], silent: int) -> str:
+    return (
+        f"; {silent} of them do not reach all that the graph lets them ({_why_silent(found)})"
+    )
+
+
+def _why_silent(found: Mapping[str, Any]) -> str:
+    if found["refusals"]:
+        return "the graph could not be followed there, so this is an upper bound"
+    return "dead units, zero weights"
 
 
 def _steps(number: int, rate: float | None = None) -> str:
@@ -85,12 +109,13 @@ def _steps(number: int, rate: float | None = None) -> str:
 
 def cone_drawing(entries: Mapping[str, Any]) -> Text:
     """Which steps of every layer one answer needs: a row per layer, time to the right."""
-    cone = (entries["dependence"] or {}).get("cone")
-    if cone is None:
+    found = entries["dependence"] or {}
+    cone = found.get("cone")
+    if cone is None or not cone["rows"]:
         return Text("")
     rows, columns = cone["rows"], max(len(row["drawn"]) for row in cone["rows"])
     lines = [
-        f"{_label(row['layer']):{_LABEL}} {row['drawn']:{columns}} {row['needed']:>5}"
+        f"{_label(row['layer']):{_LABEL}} {row['drawn'].ljust(columns)} {row['needed']:>5}"
         + ("" if i == 0 else f" {_kernel(row)}")
         for i, row in enumerate(rows)
     ]
@@ -98,16 +123,24 @@ def cone_drawing(entries: Mapping[str, Any]) -> Text:
         lines.insert(len(rows) // 2, f"... and {cone['left_out']} layers between")
     scale = _scale(cone["first"], cone["per_column"], columns)
     steps = "a column is " + _steps(cone["per_column"])
-    legend = f"{steps}: █ all needed for one answer, ▒ some, · none"
+    gathers = any(read.get("gathers") for read in found.get("reads", ())[:1])
+    of = "one step that is read" if gathers else "one answer"
+    legend = f"{steps}: █ all needed for {of}, ▒ some, · none"
     if cone["per_column"] == 1:
-        legend = f"{steps}: █ needed for one answer, · not"
+        legend = f"{steps}: █ needed for {of}, · not"
     return Text(
         "\n".join([*lines, f"{'':{_LABEL}} {scale}", legend]), no_wrap=True, overflow="crop"
     )
 
 
 def _label(layer: str) -> str:
-    return layer if len(layer) <= _LABEL else f"…{layer[1 - _LABEL :]}"
+    """The path of a module, its beginning left out up to a dot where it is too long."""
+    if len(layer) <= _LABEL:
+        return layer
+    end = layer[1 - _LABEL :]
+    if "." in end and layer[-_LABEL] != ".":
+        end = end[end.index(".") + 1 :]
+    return f"…{end}"
 
 
 def _kernel(row: Mapping[str, Any]) -> str:
@@ -123,6 +156,6 @@ def _scale(first: int, per_column: int, columns: int) -> str:
         marks[columns - len(f"+{last}")] = f"+{last}"
     line = ""
     for column, mark in sorted(marks.items()):
-        if column > len(line) or not line:
-            line = f"{line:{column}}{mark}"
+        if 0 <= column <= columns and (column > len(line) or not line):
+            line = line.ljust(column) + mark
     return line

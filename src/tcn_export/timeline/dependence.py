@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from tcn_export.graph import Graph
+from tcn_export.timeline.advice import length_warnings
 from tcn_export.timeline.ahead import first_to_look_ahead
-from tcn_export.timeline.analysis import End, Timeline, Track, analyze
+from tcn_export.timeline.analysis import Timeline, analyze
 from tcn_export.timeline.cone import Cone, draw_cone
 from tcn_export.timeline.demand import demand, length_of
 from tcn_export.timeline.passage import where
-from tcn_export.timeline.perturbing import Measured
 from tcn_export.timeline.reach import Reach
-
-UNREAD_SHARE = 0.25
-"""Of the window: so much may go unread without a warning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One place where an output reads time.
-
-    Attributes:
-        output: Its name.
-        how: In words: "every step", "the last step", "ReduceMean over time".
-        reach: Of every step that is read there, with offsets from the step of the signal that
-            it stands for (`Reach.from_its_step`); None where they have none in common.
-    """
-
-    output: str
-    how: str
-    reach: Reach | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of the manifest."""
-        return {"output": self.output, "how": self.how, **_figures(self.reach)}
+from tcn_export.timeline.reads import Read, figures, find_reads, steps_again
+from tcn_export.timeline.tally import Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,39 +67,19 @@ class Dependence:
         """What a user should know about the length of the window."""
         if self.is_dynamic:
             return ()
-        found, reach = [], self.reach
-        if reach is not None and self.window < reach.receptive_field:
-            missing = reach.receptive_field - self.window
-            found.append(
-                f"the window of {self.window} steps is shorter than the receptive field of "
-                f"{reach.receptive_field}: {missing} steps that an answer depends on are zero "
-                f"padding. Longer windows tell more: --length {reach.receptive_field}."
-            )
-        idle = self.window - self.needed
-        if not self.needed:
-            found.append(
-                "no step of the window can reach an answer: all that is read is padding."
-            )
-        elif idle >= UNREAD_SHARE * self.window:
-            advice = (
-                f" Leave the first {self.unread} out: --length {self.window - self.unread}."
-            )
-            found.append(
-                f"{idle} of the {self.window} steps of the window are never read."
-                + (advice if self.unread >= UNREAD_SHARE * self.window else "")
-            )
-        return tuple(found)
+        return length_warnings(self.window, self.needed, self.unread, self.reads, self.reach)
 
     def to_json(self) -> dict[str, Any]:
         """The entries of the manifest."""
-        figures = _figures(self.reach)
+        found = figures(self.reach)
         return {
-            "receptive_field": figures["receptive_field"],
-            "lookahead": figures["lookahead"],
+            "receptive_field": found["receptive_field"],
+            "lookahead": found["lookahead"],
             "causal": self.causal,
             "dependence": {
-                **figures,
+                **found,
                 "window": self.window,
+                "is_dynamic": self.is_dynamic,
                 "needed": self.needed,
                 "reads": [read.to_json() for read in self.reads],
                 "looks_ahead": list(self.looks_ahead),
@@ -132,11 +89,6 @@ class Dependence:
                 "cone": None if self.cone is None else self.cone.to_json(),
             },
         }
-
-
-def _figures(reach: Reach | None) -> dict[str, int | None]:
-    names = ("receptive_field", "lookback", "lookahead", "stride", "holes")
-    return {name: None if reach is None else getattr(reach, name) for name in names}
 
 
 def find_dependence(graph: Graph) -> tuple[Dependence, Timeline]:
@@ -156,8 +108,11 @@ def find_dependence(graph: Graph) -> tuple[Dependence, Timeline]:
     (signal,) = (value for value in model.graph.inputs if value in timeline.tracks)
     window = length_of(timeline, signal)
     outputs = [value for value in model.graph.outputs if value in timeline.tracks]
-    read = [found for output in outputs for found in _reads(timeline, output, window)]
+    read = [found for output in outputs for found in find_reads(timeline, output, window)]
     refusals = [why for output in outputs for why in timeline.tracks[output].refusals]
+    with_steps = {spec.name for spec in graph.signature.outputs if spec.time_axis is not None}
+    again = [output for output in outputs if output.name in with_steps]
+    refusals += [why for output in again for why in steps_again(timeline, output)]
     followed = [] if refusals else [value for _, value in read]
     needed = demand(model, timeline).get(signal, np.zeros(0, np.int64))
     return Dependence(
@@ -169,29 +124,3 @@ def find_dependence(graph: Graph) -> tuple[Dependence, Timeline]:
         tuple(dict.fromkeys(refusals)),
         draw_cone(model, timeline, signal, outputs[0]) if outputs else None,
     ), timeline
-
-
-def _reads(
-    timeline: Timeline, output: ir.Value, window: int
-) -> Iterator[tuple[Read, ir.Value]]:
-    """How an output reads time, and of which values."""
-    track, name = timeline.tracks[output], output.name or ""
-    if track.axis is not None:
-        steps = length_of(timeline, output)
-        how = "every step" if steps == window else f"the last {steps} steps"
-        if track.reach is not None and track.reach.stride > 1:
-            how = f"{steps} steps, {track.reach.stride} apart"
-        yield Read(name, how, _reach(track)), output
-        return
-    spread: set[End] = {inner for end in track.ends for inner in end.track.ends}
-    for end in track.ends:
-        if end in spread:  # given to the steps again, and read with them
-            continue
-        if end.refused:
-            yield Read(name, f"{end.node.op_type}, which cannot be followed", None), end.read
-        else:
-            yield Read(name, end.how, _reach(end.track)), end.read
-
-
-def _reach(track: Track) -> Reach | None:
-    return None if track.reach is None else track.reach.from_its_step()

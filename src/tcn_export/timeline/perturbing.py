@@ -10,8 +10,7 @@ the graph says, random steps between them, and all steps at once that it says ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,55 +19,27 @@ from numpy.typing import NDArray
 
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.timeline.analysis import Timeline
+from tcn_export.timeline.batching import ROUNDING, Run, check_apart, mixes_windows
+from tcn_export.timeline.cost import multiplications
 from tcn_export.timeline.demand import demand, length_of
 from tcn_export.timeline.influence import influence
-from tcn_export.timeline.passage import Moved, Steps
-from tcn_export.timeline.position import positions
-
-Run = Callable[[NDArray[np.float32]], Mapping[str, NDArray[Any]]]
-"""Answers windows, (rows, ...), with every output by name, batch first."""
+from tcn_export.timeline.passage import Moved
+from tcn_export.timeline.position import is_placed, positions
+from tcn_export.timeline.tally import Measured, Tally
 
 SIZES = (1.0, 30.0, 1000.0)
 """By how many deviations steps move, in as many windows: small moves saturate no gate, and of
 large ones more is left behind many layers."""
-ROUNDING = 1e-9
-"""Of the largest value: more than float64 loses to a library that adds in another order."""
 _MULTIPLICATIONS = 1e10
 """In float64, of everything that is run: some seconds of one core."""
 _PER_CALL = 1e8
 """So many are enough for a call that its overhead does not matter."""
-_FEWEST, _MOST_ROWS = 12, 32
+_FEW, _FEWEST, _MOST_ROWS = 12, 4, 32
+"""Steps that are moved in a window: rather than fewer, fewer windows; and never fewer."""
 
 
 class DisagreementError(AssertionError):
     """A step moves an answer that the analysis says it cannot reach: a bug of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What was seen.
-
-    Attributes:
-        windows: Random windows whose steps were moved.
-        moved: Steps that were moved alone.
-        together: Steps that were moved at once, since the graph never reads them.
-        silent: Of the steps that were moved alone, those that left something unmoved that the
-            graph lets them reach: dead units, zero weights, or an effect below rounding.
-        lookback: Most steps that lay between an answer and an earlier step that moved it.
-        lookahead: The same for later ones; negative where only earlier ones did. Both are None
-            where nothing moved.
-    """
-
-    windows: int
-    moved: int
-    together: int
-    silent: int
-    lookback: int | None
-    lookahead: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The entry of the manifest."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 def perturb(
@@ -77,7 +48,7 @@ def perturb(
     windows: NDArray[np.float32],
     spread: NDArray[np.float64],
     run: Run,
-    parameters: int,
+    captured: Callable[[], Run],
     seed: int = 0,
 ) -> Measured:
     """Move steps of windows, and hold what moves behind them against the analysis.
@@ -88,17 +59,19 @@ def perturb(
         windows: Random signals, one for each of `SIZES`, shaped as the input.
         spread: Deviation of the signal, of a shape that broadcasts to a window.
         run: The eager model in float64.
-        parameters: Of the model: with the length they tell what a run costs.
+        captured: Makes what answers as the graph itself does; asked for in doubt only.
         seed: Of the moves.
 
     Raises:
         DisagreementError: A step moves an answer that the analysis says it cannot reach.
-        UnsupportedModelError: The answer for one window depends on others in its batch.
+        UnsupportedModelError: The answer for one window depends on others in its batch, or
+            the graph is not what the network computes.
     """
-    probe = _Probe(model, timeline, run, np.random.default_rng(seed))
-    calls, rows = _affordable(parameters, probe.length, len(windows))
-    tally = _Tally(probe.places)
-    for window, size in zip(windows, SIZES, strict=True):
+    probe = _Probe(model, timeline, run, captured, np.random.default_rng(seed))
+    asked, calls, rows = _affordable(multiplications(model), probe.length)
+    check_apart(run, windows[: max(asked, 2)], asked)
+    tally = Tally(probe.places)
+    for window, size in zip(windows, _sizes(asked), strict=False):
         plan = probe.plan(calls)
         expected = probe.expected(plan)
         still = probe.answers(np.repeat(window[None], rows, axis=0))
@@ -116,31 +89,51 @@ def perturb(
                     probe.convict(name, step, window, batch[row], part[row])
                 changed = probe.changed(name, answer, still[name])[: len(part)]
                 tally.add(name, part, allowed, changed & allowed)
-    return tally.measured(len(windows))
+    return tally.measured(asked)
 
 
-def _affordable(parameters: int, length: int, windows: int) -> tuple[int, int]:
-    """How many steps may be moved in every window, and how many rows a call has.
+def _sizes(windows: int) -> tuple[float, ...]:
+    """By how much to move: where not all can be tried, the middle one first."""
+    return SIZES if windows == len(SIZES) else SIZES[1 : 1 + windows]
 
-    >>> _affordable(1_000, 100, 3), _affordable(420_000, 1024, 3)
-    ((101, 32), (12, 1))
+
+def _affordable(cost: int, length: int) -> tuple[int, int, int]:
+    """How many windows, how many cases of moved steps in each, and how many rows a call has.
+
+    Args:
+        cost: Multiply-accumulates of one row.
+        length: Steps of a window.
+
+    >>> _affordable(100_000, 100), _affordable(430_000_000, 1024), _affordable(10**10, 4096)
+    ((3, 101, 32), (1, 19, 1), (1, 4, 1))
     """
-    cost = max(1, parameters) * length
-    rows = int(min(max(1, _PER_CALL // cost), _MOST_ROWS))
-    calls = _MULTIPLICATIONS // (cost * windows) - rows
-    return int(min(max(calls, _FEWEST), length + 1)), rows
+    most = int(_MULTIPLICATIONS // max(1, cost))
+    rows = int(min(max(1, _PER_CALL // max(1, cost)), _MOST_ROWS))
+
+    def cases(windows: int) -> int:
+        """What is left of the runs after those of windows alone, in a batch, and still."""
+        return (most - windows - max(windows, 2)) // windows - rows
+
+    asked = next((n for n in (3, 2) if cases(n) >= min(_FEW, length + 1)), 1)
+    return asked, min(max(cases(asked), _FEWEST), length + 1), rows
 
 
 class _Probe:
     """Moves steps of the signal, and knows what the analysis expects of that."""
 
     def __init__(
-        self, model: ir.Model, timeline: Timeline, run: Run, rng: np.random.Generator
+        self,
+        model: ir.Model,
+        timeline: Timeline,
+        run: Run,
+        captured: Callable[[], Run],
+        rng: np.random.Generator,
     ) -> None:
         (self.signal,) = (v for v in model.graph.inputs if v in timeline.tracks)
         self.outputs = {v.name or "": v for v in model.graph.outputs}
         self.length = length_of(timeline, self.signal)
-        self.answers, self.timeline, self._model, self._rng = run, timeline, model, rng
+        self.answers, self._captured, self._rng = run, captured, rng
+        self.timeline, self._model = timeline, model
         axis = timeline.tracks[self.signal].axis
         assert axis is not None
         self._axis = axis
@@ -148,7 +141,7 @@ class _Probe:
         self.places = {
             name: positions(timeline, value, self.length)
             for name, value in self.outputs.items()
-            if value in timeline.tracks
+            if value in timeline.tracks and is_placed(timeline, value)
         }
 
     def plan(self, most: int) -> Moved:
@@ -204,58 +197,28 @@ class _Probe:
         other: NDArray[np.float32],
         moved: Moved,
     ) -> None:
-        """Say who is to blame for a denied change: the analysis, or a network that mixes rows.
+        """Say who is to blame for a denied change.
 
         Raises:
-            DisagreementError: The window alone changes as well.
-            UnsupportedModelError: It does not.
+            UnsupportedModelError: The window alone does not change: the network mixes rows. Or
+                what PyTorch's exporter wrote does not change: it is not the network.
+            DisagreementError: Both change: it is the analysis of the graph.
         """
         still, answer = (self.answers(x[None])[name] for x in (window, other))
         if not self.changed(name, answer, still, ROUNDING)[0, step]:
-            raise UnsupportedModelError(
-                f"what the network answers to one window as `{name}` depends on the other "
-                "windows of its batch. Mind sums, means and norms over the batch axis."
-            )
+            raise mixes_windows(name)
         steps = np.flatnonzero(moved)
         which = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} steps"
+        still, answer = (self._captured()(x[None])[name] for x in (window, other))
+        if not self.changed(name, answer, still)[0, step]:
+            raise UnsupportedModelError(
+                f"moving {which} of the signal moves step {step} of `{name}` in the network, "
+                "and not in its graph: PyTorch's exporter wrote something else than the "
+                "network computes. Common causes are BatchNorm or dropout in training mode, "
+                "and code that asks whether it is being exported."
+            )
         raise DisagreementError(
             f"moving {which} of the signal moves step {step} of `{name}`, and the analysis of "
             "the graph says that it cannot. This is a fault of tcn-export: please report it "
             "with the network."
-        )
-
-
-class _Tally:
-    """Adds up what was seen."""
-
-    def __init__(self, places: Mapping[str, Steps]) -> None:
-        self._places = places
-        self._silent: dict[tuple[int, str], NDArray[np.bool_]] = {}
-        self._together = 0
-        self._back: list[int] = []
-        self._ahead: list[int] = []
-
-    def add(self, name: str, plan: Moved, allowed: Moved, changed: Moved) -> None:
-        """Take the cases of one call for one output."""
-        for moved, may, did in zip(plan, allowed, changed, strict=True):
-            steps = np.flatnonzero(moved)
-            if len(steps) > 1:
-                self._together = len(steps)
-                continue
-            step, silent = int(steps[0]), may & ~did
-            self._silent[step, name] = self._silent.get((step, name), silent) & silent
-            if did.any():
-                moving = self._places[name][did]
-                self._back.append(int(moving.max()) - step)
-                self._ahead.append(step - int(moving.min()))
-
-    def measured(self, windows: int) -> Measured:
-        """The sums."""
-        return Measured(
-            windows,
-            len({step for step, _ in self._silent}),
-            self._together,
-            len({step for (step, _), silent in self._silent.items() if silent.any()}),
-            max(self._back, default=None),
-            max(self._ahead, default=None),
         )

@@ -27,6 +27,16 @@ def positions(timeline: Timeline, value: ir.Value, window: int) -> Steps:
     return track.reach.place.first + np.arange(steps) * track.reach.stride
 
 
+def is_placed(timeline: Timeline, value: ir.Value) -> bool:
+    """Whether `positions` knows them, and need not guess."""
+    track = timeline.tracks[value]
+    if track.axis is not None:
+        return track.reach is not None
+    return all(
+        is_placed(timeline, end.read) or picked(timeline, end) < 0 for end in track.ends
+    )
+
+
 def picked(timeline: Timeline, end: End) -> int:
     """The step that is read where time ends; the last one where several are."""
     for read in timeline.passages[end.node][0].reads.values():

@@ -47,12 +47,20 @@ class Reach:
         return Reach(self.stride * stride, self.low + low, bits, place)
 
     def union(self, other: Reach) -> Reach:
-        """The reach of a value that depends on two of the same stride, step by step."""
+        """The reach of a value that depends on two of the same stride, step by step.
+
+        It stands for what the later of the two stands for, as behind a kernel without padding
+        that reads the same steps:
+
+        >>> one = Reach().through(1, (1,)).union(Reach().through(1, (0,), behind=-1))
+        >>> one == Reach().through(1, (0, 1))
+        True
+        """
         assert self.stride == other.stride
         low = min(self.low, other.low)
         bits = self.bits << (self.low - low) | other.bits << (other.low - low)
-        earlier = min(self.place, other.place, key=lambda place: place.first)
-        return Reach(self.stride, low, bits, earlier)
+        later = max(self.place, other.place, key=lambda place: place.first)
+        return Reach(self.stride, low, bits, later)
 
     def from_its_step(self) -> Reach:
         """The same with offsets from the step of the signal that step t stands for.
