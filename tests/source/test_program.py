@@ -134,6 +134,13 @@ def test_convolutions_of_any_form_compute_the_same(
         torch.testing.assert_close(module(x), conv(x), rtol=1e-6, atol=1e-6)
 
 
+def test_copies_in_double_run_at_shapes_that_were_never_run():
+    net = Net().eval()
+    double = copy.deepcopy(load_program(own(net), Told()).module).double()
+    x = torch.randn(7, 3, STEPS).double()
+    torch.testing.assert_close(double(x), net.double()(x), rtol=1e-12, atol=1e-12)
+
+
 def test_structures_of_answers_keep_their_names():
     net = Net(lambda net, h: {"hidden": h, "more": (net.head(h.mean(-1)), None, [h * 2])})
     source = load_program(own(net), Told(answer="more.0"))

@@ -108,10 +108,10 @@ class ProgramModule(_Scope):
         """Compute the answers; one tensor, or a dictionary by path."""
         shape = tuple(x.shape)
         if type(x) is Tensor and not torch.compiler.is_exporting() and shape not in self._fits:
-            self.check_size(shape)
+            self.check_size(shape, x.dtype)
         return self._compute(x, None)
 
-    def check_size(self, shape: tuple[int, ...]) -> None:
+    def check_size(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
         """Run the program on a signal without values.
 
         Raises:
@@ -119,7 +119,7 @@ class ProgramModule(_Scope):
         """
         try:
             with measured() as living:
-                self._compute(torch.empty(shape), living)
+                self._compute(torch.empty(shape, dtype=dtype), living)
         except MemoryError as error:
             raise UnsupportedModelError(
                 f"`{self._program.who}` does not fit into memory for a signal of the shape "

@@ -42,7 +42,7 @@ class Living:
             if not isinstance(value, Tensor):
                 continue
             storage = value.untyped_storage()
-            key, size = storage._cdata, storage.nbytes() // 4
+            key, size = storage._cdata, storage.nbytes() // value.element_size()
             self._values[name] = key, size
             self._total += size if not self._users[key] else 0
             self._users[key] += 1
