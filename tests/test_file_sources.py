@@ -155,7 +155,9 @@ def single_only() -> Path:
 
 def test_the_report_says_where_the_oracle_is_float32():
     path = single_only()
-    done = run(export_command, path, "--target", "onnx", "--keep-all-steps")
+    done = run(
+        export_command, path, "--target", "onnx", "--keep-all-steps", "--input-layout", "NCL"
+    )
     assert done.code == 0, done.stderr
     assert "compared with" in done.stdout
     bundle = load_bundle("exported/own-onnx-float32")
