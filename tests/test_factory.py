@@ -67,19 +67,6 @@ class Padded(nn.Module):
     def forward(self, x):
         return self.conv(torch.cat([x.new_zeros(x.shape[0], 3, 2), x], 2)).mean(-1)
 
-class Called(Tcn):
-    def __init__(self):
-        super().__init__()
-        self.signal = nn.Parameter(torch.full((3, 1), 2.0))
-        self.logits = nn.Parameter(torch.full((4,), 2.0))
-    def forward(self, signal):
-        answer = super().forward(signal * self.signal) * self.logits
-        return {"logits": answer, "head.weight": answer + self.head.weight[0, 0],
-                "signal": answer * 2}
-class CalledAlone(Called):
-    def forward(self, signal):
-        return super().forward(signal)["logits"]
-
 def chatty():
     print("made")
     return Tcn()
@@ -126,12 +113,6 @@ def test_networks_export_under_the_name_of_their_factory(
     steps = {step["name"]: step["modified"] for step in bundle["rewrites"]}
     assert steps["crop_to_padding"] == steps["fold_batch_norm"] == folded
     assert run(verify_command, bundle["bundle"]).code == 0
-
-
-@pytest.mark.parametrize("factory", ["Called", "CalledAlone"])
-def test_answers_may_be_called_as_weights_are(networks, factory):
-    bundle = exported(factory, "--layout", "1d", "--json").json
-    assert bundle["verified"]
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")

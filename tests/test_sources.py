@@ -35,6 +35,19 @@ class Tcn(nn.Module):
         return {"hidden": h.transpose(1, 2) if self.is_nlc else h,
                 "logits": self.head(h.mean(-1))}
 
+class Called(Tcn):
+    def __init__(self):
+        super().__init__(is_plain=True)
+        self.signal = nn.Parameter(torch.full((3, 1), 2.0))
+        self.logits = nn.Parameter(torch.full((4,), 2.0))
+    def forward(self, signal):
+        answer = super().forward(signal * self.signal) * self.logits
+        return {"logits": answer, "head.weight": answer + self.head.weight[0, 0],
+                "signal": answer * 2}
+class CalledAlone(Called):
+    def forward(self, signal):
+        return super().forward(signal)["logits"]
+
 def plain(width=8):
     return Tcn(width, is_plain=True)
 
@@ -226,3 +239,9 @@ class Small(nn.Module):
     )  # fmt: skip
     failed = {row["output"] for row in told["parity"]["rows"] if row["status"] == "fail"}
     assert "output_1" in failed
+
+
+@pytest.mark.parametrize("factory", ["Called", "CalledAlone"])
+def test_answers_may_be_called_as_weights_are(networks, factory):
+    told = exported("--factory", f"source_networks:{factory}", *SHAPE, "--layout", "1d")
+    assert told["verified"]

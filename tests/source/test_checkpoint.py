@@ -210,7 +210,7 @@ def test_programs_and_packed_archives_are_told_apart(tmp_path):
         load_source(data)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("model/constants.pkl", b"")
-    with pytest.raises(CheckpointError, match="is a TorchScript program.*--factory"):
+    with pytest.raises(CheckpointError, match=r"is a TorchScript program.*--factory"):
         load_source(path)
 
 
