@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from architectures import user_networks
+from architectures import UserNetwork, user_networks
 from rewrite.test_last_step import demanded_multiplications, multiplications
 from support import NO_SHRINKING
 from tcn_export.capture import capture
@@ -83,3 +84,18 @@ def check_answers(source, graph, batch, shape):
         (answer,) = session.run(None, {signal.name: part})
         assert answer.shape == exact[: len(part)].shape
         assert np.abs(answer - exact[: len(part)]).max() <= limit
+
+
+UNEVEN = {
+    "seed": 68, "channels": 1, "outputs": 2, "width": 6, "dilations": [1, 1, 1],
+    "strides": [3, 3, 3], "kernel": 5, "head": "only", "skips": False, "groups": 3,
+    "convolutions": 1, "padding": "crop", "residual": False, "gate": True, "norm": False,
+    "activation": "tanh",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [UserNetwork(UNEVEN, 68)])
+def test_networks_that_once_went_wrong(network):
+    source = load_factory(network.factory, network.input_shape, arguments=network.arguments)
+    found = measure_dependence(source, capture(source, network.length, 20))
+    check_dependence(network, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -30,6 +31,8 @@ class Place:
     Place(first=0, beyond=0)
     >>> Place().through(1, 1, -1, 0, 0).through(1, 1, 0, 0, 1)  # a crop, and a pad behind
     Place(first=0, beyond=0)
+    >>> Place(0, 2).through(3, 1, -1, 0, 0)  # a crop, where the last of three steps is begun
+    Place(first=3, beyond=2)
     """
 
     first: int = 0
@@ -53,7 +56,9 @@ class Place:
         earliest = lost - in_front - at_end
         first += in_front + earliest - earliest % (spacing * stride)
         beyond -= at_end
-        if first * beyond > 0:
-            shift = min(first, beyond, key=abs)
+        # What is left of a last, strided step reaches beyond the end, and is no shift.
+        whole = beyond - int(math.fmod(beyond, spacing * stride))
+        if first * whole > 0:
+            shift = min(first, whole, key=abs)
             first, beyond = first - shift, beyond - shift
         return Place(first, beyond)
