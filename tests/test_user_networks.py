@@ -94,7 +94,16 @@ UNEVEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("network", [UserNetwork(UNEVEN, 68)])
+PADDED = {
+    "seed": 54, "channels": 3, "outputs": 1, "width": 4, "dilations": [29, 29, 29],
+    "strides": [1, 1, 2], "kernel": 8, "head": "step", "skips": False, "groups": 2,
+    "convolutions": 2, "padding": "same", "residual": True, "gate": False, "norm": True,
+    "activation": "tanh",
+}  # fmt: skip
+"""Its convolutions miss a window of four steps, and only its residuals read it."""
+
+
+@pytest.mark.parametrize("network", [UserNetwork(UNEVEN, 68), UserNetwork(PADDED, 4)])
 def test_networks_that_once_went_wrong(network):
     source = load_factory(network.factory, network.input_shape, arguments=network.arguments)
     found = measure_dependence(source, capture(source, network.length, 20))

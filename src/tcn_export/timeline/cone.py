@@ -96,7 +96,7 @@ def draw_cone(
     layers = [(signal, Window(), signal.name or "")]
     for node in model.graph:
         window_read = _window_of(timeline, node)
-        if window_read is not None and node.outputs[0] in needed:
+        if window_read is not None and len(needed.get(node.outputs[0], ())):
             name = node.metadata_props.get(MODULE_KEY) or node.name or node.op_type
             layers.append((node.outputs[0], window_read, name))
     places = [positions(timeline, layer, window) for layer, _, _ in layers]
