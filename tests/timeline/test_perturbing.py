@@ -30,3 +30,8 @@ def test_fewer_windows_are_tried_before_fewer_steps_and_four_steps_at_least():
     assert _affordable(430_000_000, 1024)[::2] == (1, 1)
     assert _affordable(20_000_000_000, 4096) == (1, 4, 1)
     assert _affordable(20_000_000_000, 2) == (1, 3, 1)
+
+
+def test_long_windows_of_small_networks_are_sampled_too():
+    assert _affordable(1_000, 256) == (3, 257, 32)
+    assert _affordable(1_000, 100_000) == (3, 257, 32)

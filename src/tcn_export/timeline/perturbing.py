@@ -34,7 +34,7 @@ _MULTIPLICATIONS = 1e10
 """In float64, of everything that is run: some seconds of one core."""
 _PER_CALL = 1e8
 """So many are enough for a call that its overhead does not matter."""
-_FEW, _FEWEST, _MOST_ROWS = 12, 4, 32
+_FEW, _FEWEST, _MOST, _MOST_ROWS = 12, 4, 257, 32
 """Steps that are moved in a window: rather than fewer, fewer windows; and never fewer."""
 
 
@@ -115,7 +115,7 @@ def _affordable(cost: int, length: int) -> tuple[int, int, int]:
         return (most - windows - max(windows, 2)) // windows - rows
 
     asked = next((n for n in (3, 2) if cases(n) >= min(_FEW, length + 1)), 1)
-    return asked, min(max(cases(asked), _FEWEST), length + 1), rows
+    return asked, min(max(cases(asked), _FEWEST), length + 1, _MOST), rows
 
 
 class _Probe:
