@@ -69,3 +69,17 @@ def forge(path: Path, **changes: Callable[[Any], Any] | bytes | None) -> Path:
         for name, content in parts.items():
             archive.writestr(name, content)
     return path
+
+
+def calling(target, *arguments, **named):
+    """Put a call of ``target`` in front of everything else."""
+
+    def change(told):
+        nodes = told["graph_module"]["graph"]["nodes"]
+        inputs = [{"name": "", "arg": arg, "kind": 1} for arg in arguments]
+        inputs += [{"name": name, "arg": arg, "kind": 1} for name, arg in named.items()]
+        output = {"as_tensor": {"name": "forged"}}
+        node = {**nodes[0], "target": target, "inputs": inputs, "outputs": [output]}
+        nodes.insert(0, node)
+
+    return change

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from networks import HEAD, NETWORK
+from programs import Net, save
 
 
 @pytest.fixture
@@ -25,3 +26,17 @@ def write(tmp_path, monkeypatch):
     for name in set(sys.modules) - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def program_bytes(tmp_path_factory) -> bytes:
+    path = tmp_path_factory.mktemp("original") / "own.pt2"
+    return save(Net().eval(), path).read_bytes()
+
+
+@pytest.fixture
+def own(program_bytes, tmp_path, monkeypatch) -> Path:
+    """An honest program in the current folder, to be forged."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.pt2").write_bytes(program_bytes)
+    return Path("own.pt2")

@@ -11,37 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from programs import Net, forge, save
+from programs import calling, forge
 from tcn_export.errors import CheckpointError, ExportError, UnsupportedModelError
 from tcn_export.source.base import Told
 from tcn_export.source.program import load_program
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> bytes:
-    path = tmp_path_factory.mktemp("original") / "own.pt2"
-    return save(Net().eval(), path).read_bytes()
-
-
-@pytest.fixture
-def own(original, tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("own.pt2").write_bytes(original)
-    return Path("own.pt2")
-
-
-def calling(target, *arguments, **named):
-    """Put a call of ``target`` in front of everything else."""
-
-    def change(told):
-        nodes = told["graph_module"]["graph"]["nodes"]
-        inputs = [{"name": "", "arg": arg, "kind": 1} for arg in arguments]
-        inputs += [{"name": name, "arg": arg, "kind": 1} for name, arg in named.items()]
-        output = {"as_tensor": {"name": "forged"}}
-        node = {**nodes[0], "target": target, "inputs": inputs, "outputs": [output]}
-        nodes.insert(0, node)
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -177,8 +150,8 @@ def test_other_files_are_refused(own, content):
         load_program(own, Told())
 
 
-def test_archives_that_were_cut_short_are_refused(own, original):
-    own.write_bytes(original[:-100])  # an archive within it is still whole
+def test_archives_that_were_cut_short_are_refused(own, program_bytes):
+    own.write_bytes(program_bytes[:-100])  # an archive within it is still whole
     with pytest.raises(CheckpointError, match=r"was cut short|holds 0 programs"):
         load_program(own, Told())
 
@@ -229,9 +202,9 @@ ODD = st.sampled_from([None, True, -1, 0, 10**9, 2.5, "", "x", [], {}, [[]], {"a
 
 
 @given(data=st.data())
-def test_forged_programs_never_end_in_a_traceback(original, data, tmp_path_factory):
+def test_forged_programs_never_end_in_a_traceback(program_bytes, data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "forged.pt2"
-    path.write_bytes(original)
+    path.write_bytes(program_bytes)
     part = data.draw(st.sampled_from(["model", "model_weights_config"]))
 
     def change(told):

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
-from programs import Net, forge, save
+from programs import calling, forge
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.source import program_operators
 from tcn_export.source.base import Told
 from tcn_export.source.program import load_program
 from tcn_export.source.program_operators import find_operator
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory) -> bytes:
-    path = tmp_path_factory.mktemp("original") / "own.pt2"
-    return save(Net().eval(), path).read_bytes()
-
-
-@pytest.fixture
-def own(original, tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    Path("own.pt2").write_bytes(original)
-    return Path("own.pt2")
-
-
-def calling(target, *arguments, **named):
-    """Put a call of ``target`` in front of everything else."""
-
-    def change(told):
-        nodes = told["graph_module"]["graph"]["nodes"]
-        inputs = [{"name": "", "arg": arg, "kind": 1} for arg in arguments]
-        inputs += [{"name": name, "arg": arg, "kind": 1} for name, arg in named.items()]
-        output = {"as_tensor": {"name": "forged"}}
-        node = {**nodes[0], "target": target, "inputs": inputs, "outputs": [output]}
-        nodes.insert(0, node)
-
-    return change
 
 
 def test_listed_operators_are_found_by_name():

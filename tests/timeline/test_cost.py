@@ -25,7 +25,9 @@ from tcn_export.timeline.cost import multiplications
     ],
 )  # fmt: skip
 def test_weights_count_as_often_as_they_are_used(factory, arguments, cost):
-    source = load_factory(f"timeline.odd_networks:{factory}", (2, 40), arguments=arguments)
+    source = load_factory(
+        f"timeline.mistaken_networks:{factory}", (2, 40), arguments=arguments
+    )
     model = capture(source, 40, 20).model
     elements = sum(1 for _ in model.graph) * 2 * 50 * 40  # more than what is left costs
     assert cost <= multiplications(model) < cost + elements

@@ -94,7 +94,7 @@ def test_a_gate_from_the_whole_window_is_not_causal_by_the_node_that_reads_it_al
 
 
 def odd(name, **arguments):
-    return of(f"timeline.odd_networks:{name}", arguments, (2, LENGTH))
+    return of(f"timeline.mistaken_networks:{name}", arguments, (2, LENGTH))
 
 
 def test_what_cannot_be_followed_is_neither_causal_nor_the_contrary():
