@@ -21,6 +21,7 @@ from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
 from tcn_export.progress import Progress, Silent
+from tcn_export.referring import refer
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.source.reading import kind_of, read_source
 from tcn_export.targets import load_target
@@ -74,8 +75,9 @@ def export(
     with progress.stage("Measuring what the outputs depend on"):
         dependence = measure_dependence(source, captured, options.seed)
     graph = _simplify(captured, options)
+    references = refer(source, graph.signature, data, options, progress)
     built = build(graph, source, data, options, progress)
-    golden, report = judge(source, built.artifact, built.stages, data, options, progress)
+    golden, report = judge(references, built.artifact, built.stages, data, options, progress)
     if report.missing and options.bundle_only:
         report = replace(report, waived=(*report.waived, ON_THE_DEVICE))
     latency = None
