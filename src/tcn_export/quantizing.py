@@ -25,6 +25,7 @@ def quantize_graphs(
     Returns:
         The Q/DQ graphs, and how they were made, for the manifest.
     """
+    from tcn_export.quantize.cache import Cache
     from tcn_export.quantize.calibration import calibrate, carry
     from tcn_export.quantize.dialects import DIALECTS
     from tcn_export.quantize.qdq import quantize
@@ -33,7 +34,9 @@ def quantize_graphs(
     assert data.calibration is not None
     chosen = data.calibration.spread(options.calibration_windows)
     first = next(iter(graphs.values()))
-    ranges = calibrate(first, chosen.x, options.calibration, dialect, progress)
+    ranges = calibrate(
+        first, chosen.x, options.calibration, dialect, progress, Cache.of_user()
+    )
     quantized = {}
     with progress.stage("Quantising", len(graphs)) as advance:
         for name, graph in graphs.items():

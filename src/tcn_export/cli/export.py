@@ -86,7 +86,7 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 )
 @click.option(
     "--calibration",
-    type=Choice(["minmax", "percentile", "entropy"]),
+    type=Choice(["minmax", "percentile", "entropy", "mse"]),
     default="minmax",
     show_default=True,
     help="How int8 ranges are chosen.",

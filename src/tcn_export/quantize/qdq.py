@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import TopologicalSortPass
-from onnxruntime.quantization import QDQQuantizer, QuantType
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 
 from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Step
@@ -34,7 +37,7 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         reduce_range=dialect.reduce_range,
         weight_qType=_TYPES[dialect.weight],
         activation_qType=_TYPES[dialect.activation],
-        tensors_range=ranges.table,
+        tensors_range=_table(ranges),
         nodes_to_quantize=[],
         nodes_to_exclude=_offsets(graph) if dialect.inputs_only else [],
         op_types_to_quantize=list(dialect.operators),
@@ -64,6 +67,17 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
     modified = sum(node.op_type == "QuantizeLinear" for node in model.graph)
     step = Step(f"quantize[{dialect.name}]", modified, (), time.perf_counter() - start)
     return replace(graph, model=model, history=(*graph.history, step))
+
+
+def _table(ranges: Ranges) -> Any:
+    """The ranges as ONNX Runtime's quantiser reads them; whatever the method, as min-max."""
+    return TensorsData(
+        CalibrationMethod.MinMax,
+        {
+            name: (np.array(low, np.float32), np.array(high, np.float32))
+            for name, (low, high) in ranges.by_name.items()
+        },
+    )
 
 
 def _offsets(graph: Graph) -> list[str]:
