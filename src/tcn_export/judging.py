@@ -8,8 +8,9 @@ from tcn_export.export_data import ExportData
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
 from tcn_export.parity.gate import Gate
-from tcn_export.parity.golden import Golden, WindowAnswers
+from tcn_export.parity.golden import Golden
 from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
+from tcn_export.parity.scoring import allow_undecided, tell
 from tcn_export.progress import Progress
 from tcn_export.referring import References
 from tcn_export.targets import load_target
@@ -64,16 +65,22 @@ def judge(
     if data is None:
         return golden, ParityReport(tuple(rows), missing=stages.missing, oracle=told)
     runner = _runner(_for_windows(artifact, stages))
-    more, answers = _judge_windows(gate, references, runner, data, options, progress)
+    more, answer = _judge_windows(gate, references, runner, data, options, progress)
+    scored = tell(data.parity, answer.oracle, answer.actual, golden.classes, options.max_drop)
     if stages.rounded is not None and _for_windows(artifact, stages) is stages.rounded:
         more = _at("rounded to float16", more)
     elif stages.missing:
         more = _at("on the CPU", more)
-    golden = replace(golden, windows=answers)
+    golden = replace(golden, windows=answer.oracle)
     waived: tuple[str, ...] = ()
     if data.kind == "noise":
         more, waived = waive(more, "seeded noise"), ("real data",)
-    return golden, ParityReport((*rows, *more), waived, stages.missing, told)
+    elif options.allow_undecided:
+        more, waived = allow_undecided(more, scored)
+    report = ParityReport(
+        (*rows, *more), waived, stages.missing, told, scored.scores, scored.loss
+    )
+    return golden, report
 
 
 def _judge_feeds(gate: Gate, golden: Golden, artifact: Artifact, stages: Stages) -> list[Row]:
@@ -118,7 +125,7 @@ def _judge_windows(
     data: ExportData,
     options: ExportOptions,
     progress: Progress,
-) -> tuple[list[Row], WindowAnswers]:
+) -> tuple[list[Row], parity_windows.Comparison]:
     name = gate.signature.inputs[0].name
     outputs = tuple(spec.name for spec in gate.signature.outputs)
     windows = data.parity
@@ -138,7 +145,7 @@ def _judge_windows(
         rows += parity_windows.judge_comparison(
             held, output, judged, comparison, options.max_drop
         )
-    return rows, comparisons[outputs[0]].oracle
+    return rows, comparisons[outputs[0]]
 
 
 def _runner(artifact: Artifact) -> Runner:

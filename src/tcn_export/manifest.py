@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
-from tcn_export.parity.rows import ORACLE, Stage
+from tcn_export.parity.form import LATER, PARITY
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Kind, Maybe
 from tcn_export.targets.base import Mode, Precision
 
@@ -29,17 +29,6 @@ _STATE = {
     "shape": [(TEXT, int)],
     "dtype": _DTYPES,
     "in_place": bool,
-}
-_ROW = {
-    "feed": TEXT,
-    "output": TEXT,
-    "metric": TEXT,
-    "value": (TEXT, NUMBER),
-    "relation": TEXT,
-    "limit": (None, TEXT, NUMBER),
-    "status": {"pass", "fail", "waived", "recorded"},
-    "note": TEXT,
-    "stage": set(get_args(Stage)),
 }
 _MOST = 2**53
 
@@ -151,13 +140,7 @@ _FORM = {
     "layout": (None, _LAYOUT),
     "engine": (None, TEXT),
     "builder": (None, Each(ANYTHING)),
-    "parity": {
-        "verdict": {"pass", "fail"},
-        "oracle": TEXT,
-        "rows": [_ROW],
-        "max_drop": NUMBER,
-        "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
-    },
+    "parity": PARITY,
     "latency": (
         None,
         {
@@ -177,7 +160,7 @@ _LATER: dict[str, Any] = {
 }  # fmt: skip
 """What older bundles lack, and what that means."""
 _LATER_WITHIN: dict[str, Any] = {
-    "source": {"notes": []}, "parity": {"oracle": ORACLE}, "dependence": {"is_dynamic": False},
+    "source": {"notes": []}, "parity": LATER, "dependence": {"is_dynamic": False},
 }  # fmt: skip
 """The same, of what is within these."""
 _AS_THEY_ARE = _FORM.keys() - {

@@ -54,6 +54,7 @@ class ExportOptions:
         calibration: How int8 ranges are chosen.
         calibration_windows: At most so many training windows calibrate, evenly spaced.
         max_drop: Points of accuracy that int8 may lose (upper 95 % bound).
+        allow_undecided: Where too few windows can show that, waive it.
         out: Folder that gets the bundle.
         name: Of the bundle; None takes the model file's stem.
         overwrite: Replace an existing bundle.
@@ -84,6 +85,7 @@ class ExportOptions:
     calibration: Method = "minmax"
     calibration_windows: int = CALIBRATION_WINDOWS
     max_drop: float = MAX_DROP_POINTS
+    allow_undecided: bool = False
     out: Path = Path("exported")
     name: str | None = None
     overwrite: bool = False

@@ -12,7 +12,8 @@ from tcn_export.errors import PARITY_FAILED
 
 @command(
     "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 "
-    "wrong usage, 3 parity was lost, 4 the target cannot run here."
+    "wrong usage, 3 parity was lost, or not decidable with so few windows, 4 the target "
+    "cannot run here."
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
@@ -37,12 +38,14 @@ def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
     report = verify(loaded, data, threads, screen.progress())
     from tcn_export.report import terminal
     from tcn_export.report.json import report_to_json
+    from tcn_export.report.score_change import score_change
 
     screen.result(
         lambda: {"bundle": str(bundle), **report_to_json(report)},
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
+        *([lambda: score_change(report, screen.verbosity > 0)] if report.scores else []),
         lambda: terminal.verdict_line(report, str(bundle)),
     )
-    if report.verdict == "fail":
+    if report.verdict != "pass":
         screen.failure(str(terminal.verdict_line(report, str(bundle))))
     return 0 if report.verdict == "pass" else PARITY_FAILED

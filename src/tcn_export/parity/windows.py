@@ -92,8 +92,11 @@ def judge_comparison(
     gate: Gate, output: str, windows: Windows, comparison: Comparison, max_drop: float
 ) -> list[Row]:
     """The rows of a comparison while exporting."""
-    rows = [gate.form(FEED, output, comparison.actual.fault)]
-    if comparison.actual.fault is not None:
+    fault, own = comparison.actual.fault, comparison.oracle.fault
+    if fault is None and own is not None:
+        fault = f"the model's own: {own}"
+    rows = [gate.form(FEED, output, fault)]
+    if fault is not None:
         return rows
     agreed = _agreement(comparison.actual, comparison.oracle)
     if gate.precision == "float32":
@@ -234,6 +237,7 @@ class _Answers:
         self._targets = windows.y
         self._is_classification = is_classification
         self._parts: list[NDArray[Any]] = []
+        self._absolute: list[NDArray[np.float64]] = []
         self._seen = 0
         self.fault: str | None = None
 
@@ -251,8 +255,9 @@ class _Answers:
             self._parts.append(metrics.answers(output))
         elif self._targets is not None:
             targets = self._targets[self._seen : self._seen + len(output)].astype(np.float64)
-            error = np.square(output.astype(np.float64) - targets)
-            self._parts.append(error.reshape(len(output), -1).mean(axis=1))
+            error = (output.astype(np.float64) - targets).reshape(len(output), -1)
+            self._parts.append(np.square(error).mean(axis=1))
+            self._absolute.append(np.abs(error).mean(axis=1))
         self._seen += len(output)
 
     def result(self) -> WindowAnswers:
@@ -262,4 +267,6 @@ class _Answers:
         joined = np.concatenate(self._parts)
         if self._is_classification:
             return WindowAnswers(answers=joined)
-        return WindowAnswers(squared_error=joined)
+        return WindowAnswers(
+            squared_error=joined, absolute_error=np.concatenate(self._absolute)
+        )
