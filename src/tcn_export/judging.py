@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from tcn_export.export_data import ExportData
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
+from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden
 from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
@@ -44,6 +45,7 @@ def judge(
     data: ExportData | None,
     options: ExportOptions,
     progress: Progress,
+    looks: int = 1,
 ) -> tuple[Golden, ParityReport]:
     """Run an artifact, and compare its answers with the eager model's.
 
@@ -54,6 +56,8 @@ def judge(
         data: Windows to judge on; None for the stress set alone.
         options: Limits.
         progress: Told of every stage.
+        looks: How many artifacts are judged on these windows, of which one is taken. Each is
+            held to a bound that is so many times less often wrong (Bonferroni).
 
     Returns:
         The golden data for the bundle, and the report.
@@ -65,8 +69,9 @@ def judge(
     if data is None:
         return golden, ParityReport(tuple(rows), missing=stages.missing, oracle=told)
     runner = _runner(_for_windows(artifact, stages))
-    more, answer = _judge_windows(gate, references, runner, data, options, progress)
-    scored = tell(data.parity, answer.oracle, answer.actual, golden.classes, options.max_drop)
+    limits = parity_windows.Limits(options.max_drop, ALPHA / looks)
+    more, answer = _judge_windows(gate, references, runner, data, limits, progress)
+    scored = tell(data.parity, answer.oracle, answer.actual, golden.classes, limits)
     if stages.rounded is not None and _for_windows(artifact, stages) is stages.rounded:
         more = _at("rounded to float16", more)
     elif stages.missing:
@@ -123,7 +128,7 @@ def _judge_windows(
     references: References,
     runner: Runner,
     data: ExportData,
-    options: ExportOptions,
+    limits: parity_windows.Limits,
     progress: Progress,
 ) -> tuple[list[Row], parity_windows.Comparison]:
     name = gate.signature.inputs[0].name
@@ -142,9 +147,7 @@ def _judge_windows(
         held, judged = gate, windows
         if output != outputs[0]:  # the labels are about the answer
             held, judged = replace(gate, is_classification=False), replace(windows, y=None)
-        rows += parity_windows.judge_comparison(
-            held, output, judged, comparison, options.max_drop
-        )
+        rows += parity_windows.judge_comparison(held, output, judged, comparison, limits)
     return rows, comparisons[outputs[0]]
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from tcn_export import extras
 from tcn_export.bench import Latency, measure_latency
-from tcn_export.building import build
 from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
+from tcn_export.choosing import make
 from tcn_export.deploying import engine_latency, kit_files
 from tcn_export.describing import describe
 from tcn_export.export_data import informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
-from tcn_export.judging import judge
+from tcn_export.making import Workshop
 from tcn_export.measuring import measure_dependence
 from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
@@ -76,8 +76,8 @@ def export(
         dependence = measure_dependence(source, captured, options.seed)
     graph = _simplify(captured, options)
     references = refer(source, graph.signature, data, options, progress)
-    built = build(graph, source, data, options, progress)
-    golden, report = judge(references, built.artifact, built.stages, data, options, progress)
+    made = make(Workshop(graph, source, data, references, options, progress))
+    built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:
         report = replace(report, waived=(*report.waived, ON_THE_DEVICE))
     latency = None
@@ -90,7 +90,8 @@ def export(
     manifest = describe(
         source, built.artifact, built.graph, data, options, report, latency,
         quantization=built.quantization, engine=built.engine, builder=built.builder,
-        **dependence.to_json(), layout=built.choice.to_json(built.artifact.model),
+        candidates=made.candidates, layout=built.choice.to_json(built.artifact.model),
+        **dependence.to_json(),
     )  # fmt: skip
     files = {
         **built.artifact.files,

@@ -16,16 +16,13 @@ import numpy as np
 
 from tcn_export.export_data import ExportData, golden_feeds
 from tcn_export.graph import Signature
-from tcn_export.options import ExportOptions
+from tcn_export.options import AUTO, ExportOptions
 from tcn_export.parity.golden import Golden, Reference
 from tcn_export.parity.rows import ORACLE
 from tcn_export.progress import Progress
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source
-
-_JUDGED_AGAIN = ("int8",)
-"""Precisions whose export may judge more than one candidate on the same windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +126,12 @@ def refer(
         if data is None:
             return iter(())
         name = signature.inputs[0].name
-        return oracle.batches(name, data.parity.x, both=options.precision == "float32")
+        return oracle.batches(name, data.parity.x, both=options.precision in ("float32", AUTO))
 
     names = tuple(spec.name for spec in signature.outputs)
     return References(
         Golden(feeds, answers, source.classes),
         f"float32: {source.only_single}" if source.only_single else ORACLE,
         source.task == "classification",
-        WindowReferences(on_windows, names, keep=options.precision in _JUDGED_AGAIN),
+        WindowReferences(on_windows, names, keep=options.may_quantize),
     )

@@ -8,8 +8,10 @@ import numpy as np
 
 from tcn_export.bundle import Bundle, load_bundle
 from tcn_export.errors import BundleError
+from tcn_export.manifest import Manifest
 from tcn_export.npz import load_dataset
 from tcn_export.parity import windows as parity_windows
+from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.fit import check_class_names, check_fit
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import (
@@ -100,11 +102,11 @@ def _judge_data(
     same = judged_on.get("sha256") == windows.digest()
     if actual.fault is None and same and golden.windows is not None:
         _check_answers(bundle, golden.windows, actual)
-        max_drop = float(manifest.parity["max_drop"])
+        limits = _limits(manifest)
         more = parity_windows.judge_answers(
-            gate, output, windows, actual, golden.windows, max_drop
+            gate, output, windows, actual, golden.windows, limits
         )
-        told = tell(windows, golden.windows, actual, manifest.classes, max_drop)
+        told = tell(windows, golden.windows, actual, manifest.classes, limits)
         exported = manifest.parity["rows"]
         if any(row["status"] == "waived" and row["metric"] in BOUNDS for row in exported):
             more, _ = allow_undecided(more, told)
@@ -112,6 +114,13 @@ def _judge_data(
     elif actual.fault is None:
         rows += parity_windows.report_score(output, windows, actual)
     return rows, told
+
+
+def _limits(manifest: Manifest) -> parity_windows.Limits:
+    """Those of the export, which may have judged several candidates on the windows."""
+    loss = manifest.parity["loss"]
+    alpha = ALPHA if loss is None else 1 - loss["confidence"]
+    return parity_windows.Limits(float(manifest.parity["max_drop"]), alpha)
 
 
 def _check_answers(bundle: Bundle, kept: WindowAnswers, actual: WindowAnswers) -> None:

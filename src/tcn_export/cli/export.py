@@ -57,10 +57,12 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 )
 @click.option(
     "--precision",
-    type=Choice(["float32", "float16", "int8"], {"fp32": "float32", "fp16": "float16"}),
+    type=Choice(
+        ["float32", "float16", "int8", "auto"], {"fp32": "float32", "fp16": "float16"}
+    ),
     default="float32",
     show_default=True,
-    help="Arithmetic of the artifact.",
+    help="Arithmetic of the artifact; auto measures, and takes the fastest that passes.",
 )
 @click.option(
     "--data",
@@ -106,6 +108,9 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     show_default=True,
     metavar="POINTS",
     help="Accuracy that int8 may lose, as the upper 95 % bound.",
+)
+@click.option(
+    "--int8-only", is_flag=True, help="Keep no layer in float32 where int8 loses more."
 )
 @click.option(
     "--allow-undecided",

@@ -16,7 +16,7 @@ from tcn_export.data import Windows
 from tcn_export.parity.golden import WindowAnswers
 from tcn_export.parity.rows import Row, waive_undecided
 from tcn_export.parity.statistics import AccuracyLoss, Loss
-from tcn_export.parity.windows import window_loss
+from tcn_export.parity.windows import Limits, window_loss
 from tcn_export.scores import classification_scores, regression_scores
 
 
@@ -33,7 +33,7 @@ def tell(
     reference: WindowAnswers,
     actual: WindowAnswers,
     classes: tuple[str, ...],
-    max_drop: float,
+    limits: Limits,
 ) -> Told:
     """Score both sides on the same windows, and say what lies between them.
 
@@ -42,7 +42,7 @@ def tell(
         reference: What the eager model answered.
         actual: What the artifact answered.
         classes: Names of the classes; without any it is a regression.
-        max_drop: The claim that the number of windows is told for.
+        limits: The claim that the number of windows is told for.
     """
     if windows.y is None or not (
         _is_scored(reference, classes) and _is_scored(actual, classes)
@@ -50,10 +50,10 @@ def tell(
         return Told()
     before, after = (_score(windows, answers, classes) for answers in (reference, actual))
     is_constant = reference.answers is None and np.ptp(windows.y) == 0
-    loss = None if is_constant else window_loss(windows, reference, actual)
+    loss = None if is_constant else window_loss(windows, reference, actual, limits.alpha)
     return Told(
         {"reference": before, "actual": after},
-        None if loss is None else describe_loss(loss, max_drop),
+        None if loss is None else describe_loss(loss, limits.max_drop),
     )
 
 

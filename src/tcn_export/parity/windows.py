@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tcn_export.data import Windows, batches
 from tcn_export.parity import metrics
+from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.gate import Gate, fall
 from tcn_export.parity.golden import Reference, WindowAnswers
 from tcn_export.parity.rows import Row, judge_error
@@ -21,6 +22,19 @@ from tcn_export.progress import Advance
 from tcn_export.targets.base import Runner
 
 FEED = "windows"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What int8 may lose on labelled windows, in points, and how often the bound may err."""
+
+    max_drop: float
+    alpha: float = ALPHA
+
+    @property
+    def told(self) -> str:
+        """The bound in words."""
+        return f"a bound of {100 * (1 - self.alpha):.3g} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,7 @@ def answer(
 
 
 def judge_comparison(
-    gate: Gate, output: str, windows: Windows, comparison: Comparison, max_drop: float
+    gate: Gate, output: str, windows: Windows, comparison: Comparison, limits: Limits
 ) -> list[Row]:
     """The rows of a comparison while exporting."""
     fault, own = comparison.actual.fault, comparison.oracle.fault
@@ -117,8 +131,9 @@ def judge_comparison(
             )
     elif windows.y is not None:
         rows.append(gate.judge_scale(FEED, output, comparison.sqnr_db))
-        loss = window_loss(windows, comparison.oracle, comparison.actual)
-        rows.append(gate.judge_loss(FEED, output, loss, max_drop))
+        rows.append(
+            _judge_loss(gate, output, windows, comparison.oracle, comparison.actual, limits)
+        )
     else:
         rows += gate.judge_unlabelled(FEED, output, comparison.sqnr_db, agreed, len(windows))
     return rows
@@ -130,14 +145,14 @@ def judge_answers(
     windows: Windows,
     actual: WindowAnswers,
     oracle: WindowAnswers,
-    max_drop: float,
+    limits: Limits,
 ) -> list[Row]:
     """The rows of a verification from the eager answers that the bundle kept.
 
     It keeps none for a regression without targets; there the golden data alone decide.
     """
     if gate.precision == "int8" and windows.y is not None:
-        return [gate.judge_loss(FEED, output, window_loss(windows, oracle, actual), max_drop)]
+        return [_judge_loss(gate, output, windows, oracle, actual, limits)]
     agreed = _agreement(actual, oracle)
     if agreed is None:
         return [] if oracle.squared_error is None else [_moved(gate, output, actual, oracle)]
@@ -145,6 +160,22 @@ def judge_answers(
         return [gate.judge_agreement(FEED, output, agreed, len(windows))]
     slack = SAME_AGREEMENT_FLOAT16 if gate.precision == "float16" else SAME_AGREEMENT_FLOAT32
     return [gate.again(FEED, output, "agreement", agreed, fall(slack))]
+
+
+def _judge_loss(
+    gate: Gate,
+    output: str,
+    windows: Windows,
+    oracle: WindowAnswers,
+    actual: WindowAnswers,
+    limits: Limits,
+) -> Row:
+    loss = window_loss(windows, oracle, actual, limits.alpha)
+    row = gate.judge_loss(FEED, output, loss, limits.max_drop)
+    looks = round(ALPHA / limits.alpha)
+    if looks == 1:
+        return row
+    return replace(row, note=f"{row.note}; {looks} candidates, each held to {limits.told}")
 
 
 def _moved(gate: Gate, output: str, actual: WindowAnswers, oracle: WindowAnswers) -> Row:
@@ -176,14 +207,16 @@ def report_score(output: str, windows: Windows, actual: WindowAnswers) -> list[R
     return [Row(FEED, output, "mean_squared_error", value, "=", None, "recorded", note)]
 
 
-def window_loss(windows: Windows, oracle: WindowAnswers, actual: WindowAnswers) -> Loss:
+def window_loss(
+    windows: Windows, oracle: WindowAnswers, actual: WindowAnswers, alpha: float = ALPHA
+) -> Loss:
     """The loss between two models' answers on labelled windows."""
     assert windows.y is not None
     if oracle.answers is not None and actual.answers is not None:
-        return accuracy_loss(windows.y, oracle.answers, actual.answers)
+        return accuracy_loss(windows.y, oracle.answers, actual.answers, alpha)
     assert oracle.squared_error is not None
     assert actual.squared_error is not None
-    return relative_rms_loss(windows.y, oracle.squared_error, actual.squared_error)
+    return relative_rms_loss(windows.y, oracle.squared_error, actual.squared_error, alpha)
 
 
 def _agreement(one: WindowAnswers, other: WindowAnswers) -> float | None:

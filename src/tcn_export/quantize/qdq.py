@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +24,16 @@ from tcn_export.quiet import quiet
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
-def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
+def quantize(
+    graph: Graph, ranges: Ranges, dialect: Dialect, in_float: Collection[str] = ()
+) -> Graph:
     """Quantise the operators of ``dialect``; inputs and outputs of the graph stay float32.
+
+    Args:
+        graph: The float32 graph.
+        ranges: Of all values that the dialect quantises.
+        dialect: What the consumer wants.
+        in_float: Names of nodes that are not quantised.
 
     Raises:
         DataError: The ranges are too large.
@@ -39,7 +48,7 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         activation_qType=_TYPES[dialect.activation],
         tensors_range=_table(ranges),
         nodes_to_quantize=[],
-        nodes_to_exclude=_offsets(graph) if dialect.inputs_only else [],
+        nodes_to_exclude=[*in_float, *(_offsets(graph) if dialect.inputs_only else [])],
         op_types_to_quantize=list(dialect.operators),
         extra_options={
             "ActivationSymmetric": dialect.symmetric,
