@@ -16,6 +16,7 @@ from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
 from tcn_export.parity.rows import BUNDLE, ORACLE, ParityReport, Row
 from tcn_export.report.dependence import TOLD_TOGETHER, dependence_lines
+from tcn_export.report.quantization import candidate_lines, quantization_lines
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
@@ -127,8 +128,11 @@ def bundle_table(bundle: Bundle) -> RenderableType:
     )
     _add_signature(table, manifest)
     _add_dependence(table, manifest.to_json())
-    if manifest.quantization:
-        table.add_row("int8", _quantization(manifest.quantization))
+    for name, value in (
+        *candidate_lines(manifest.candidates or ()),
+        *(quantization_lines(manifest.quantization) if manifest.quantization else ()),
+    ):
+        table.add_row(name, value)
     if manifest.latency:
         latency = manifest.latency
         host = manifest.host if manifest.layout is None else manifest.layout["measured_on"]
@@ -244,15 +248,6 @@ def _add_engine(table: Table, bundle: Bundle) -> None:
         table.add_row("convolutions", told)
     for finding in builder.get("gpu_fallback", ()):
         table.add_row("", Text(f"on the GPU: {finding}", "dim"))
-
-
-def _quantization(entry: Any) -> str:
-    coverage = entry["coverage"]
-    integer, total = coverage["integer_convolutions"], coverage["convolutions"]
-    done = f"{integer} of {total} convolutions on integers"
-    left = coverage["left_in_float"]
-    how = f"{entry['calibration']} over {entry['windows']} windows"
-    return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if left else "")
 
 
 def _figure(value: float | str | None) -> str:

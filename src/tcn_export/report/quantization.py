@@ -1,0 +1,60 @@
+"""What an export decided about precision, in words: coverage, the budget, candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_RANKED = 3
+"""So many of the most harmful layers are named."""
+
+
+def quantization_lines(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values for a table, from ``quantization`` of a manifest."""
+    yield "int8", _coverage(entry)
+    kept = entry.get("in_float") or []
+    if kept:
+        yield "", f"kept in float32: {', '.join(kept)}"
+    if entry.get("budget"):
+        yield from _budget(entry["budget"])
+
+
+def candidate_lines(candidates: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Names and values for a table, from ``candidates`` of a manifest."""
+    for candidate in candidates:
+        mark = "taken" if candidate["chosen"] else "not taken"
+        told = f"{candidate['precision']}: {candidate['median_us']:.0f} us, {mark}"
+        yield "precision", f"{told}: {candidate['reason']}"
+
+
+def recipe_words(recipe: Mapping[str, Any]) -> str:
+    """How a graph was quantised, in a few words."""
+    words = [str(recipe["calibration"])]
+    if recipe.get("equalized"):
+        words.append("channels equalised")
+    if recipe.get("bias_corrected"):
+        words.append("biases corrected")
+    return ", ".join(words)
+
+
+def _coverage(entry: Mapping[str, Any]) -> str:
+    coverage = entry["coverage"]
+    integer, total = coverage["integer_convolutions"], coverage["convolutions"]
+    done = f"{integer} of {total} convolutions on integers"
+    left = coverage["left_in_float"]
+    how = f"{recipe_words(entry)} over {entry['windows']} windows"
+    named = bool(left) and not entry.get("in_float")
+    return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if named else "")
+
+
+def _budget(budget: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    plain, *others = budget["tried"]
+    upper = plain["upper_points"]
+    first = "failed" if upper is None else f"may lose {upper:.2f} points"
+    judged = f"{len(others)} more candidates judged, of at most {budget['looks']}"
+    yield "budget", f"{budget['max_drop']:g} points; plain int8 {first}; {judged}"
+    worst = [f"{x['layer']} {x['sqnr_db']} dB" for x in budget["layers"][:_RANKED]]
+    yield "", f"alone in int8, the most harmful: {', '.join(worst)}"
+    if budget["latency_us"]:
+        named = budget["latency_us"].items()
+        yield "", ", ".join(f"{name} {micros:.0f} us" for name, micros in named)
