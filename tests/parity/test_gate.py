@@ -188,8 +188,10 @@ def test_loss_is_judged_by_its_bound_where_the_windows_could_show_one(figures, s
         (
             {"lost": 2 / 3, "rates": (1 / 150, 0.0)},
             1.0,
-            "150 windows cannot show a loss below 1 point; 299 can, and at the loss seen "
-            "(+0.67 points) about 2,665",
+            (
+                "150 windows cannot show a loss below 1 point; 299 can, and at the loss seen "
+                "(+0.67 points) about 2,665"
+            ),
         ),
     ],
 )
