@@ -41,6 +41,15 @@ _ROW = {
     "note": TEXT,
     "stage": set(get_args(Stage)),
 }
+_LAYER = {
+    "layer": TEXT,
+    "node": TEXT,
+    "value": TEXT,
+    "operator": TEXT,
+    "sqnr_db": (TEXT, NUMBER),
+    "limit_db": (TEXT, NUMBER),
+    "within": bool,
+}
 _MOST = 2**53
 
 
@@ -156,6 +165,7 @@ _FORM = {
         "oracle": TEXT,
         "rows": [_ROW],
         "max_drop": NUMBER,
+        "layers": (None, [_LAYER]),
         "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
     },
     "latency": (
@@ -177,7 +187,8 @@ _LATER: dict[str, Any] = {
 }  # fmt: skip
 """What older bundles lack, and what that means."""
 _LATER_WITHIN: dict[str, Any] = {
-    "source": {"notes": []}, "parity": {"oracle": ORACLE}, "dependence": {"is_dynamic": False},
+    "source": {"notes": []}, "parity": {"oracle": ORACLE, "layers": None},
+    "dependence": {"is_dynamic": False},
 }  # fmt: skip
 """The same, of what is within these."""
 _AS_THEY_ARE = _FORM.keys() - {

@@ -67,13 +67,15 @@ class ParityReport:
     """All rows of one verification, what was waived, and what could not be run here.
 
     ``oracle`` is the precision of what the artifact was compared with, and where that is not
-    float64 the reason.
+    float64 the reason. ``layers`` are the entries of `parity.bisect.LayerRow`; None where the
+    artifact was not run in pieces.
     """
 
     rows: tuple[Row, ...]
     waived: tuple[str, ...] = ()
     missing: str = ""
     oracle: str = ORACLE
+    layers: tuple[Mapping[str, Any], ...] | None = None
 
     @property
     def verdict(self) -> Literal["pass", "fail"]:
@@ -98,6 +100,7 @@ class ParityReport:
             "verdict": self.verdict,
             "oracle": self.oracle,
             "rows": [row.to_json() for row in self.rows],
+            "layers": None if self.layers is None else [dict(row) for row in self.layers],
         }
 
 
