@@ -192,14 +192,14 @@ def first_outside(
     if moved is None or before is None or not before.is_same_layout:
         return moved or next((row for row in rows if not row.within), None)
     was = before.trace.layers
-    added = _origin(moved.value, now.layers, was)
-    if added != moved.value:
-        layer = now.layers[added]
-        note = "not in the exported graph"
-        return _bare(layer, note)
     gone = _origin(moved.value, was, now.layers)
-    if gone != moved.value:
+    added = _origin(moved.value, now.layers, was)
+    if gone != moved.value and not (
+        added != moved.value and now.layers[added].node == was[gone].node
+    ):
         return _bare(was[gone], "gone from the graph")
+    if added != moved.value:
+        return _bare(now.layers[added], "not in the exported graph")
     return moved
 
 
