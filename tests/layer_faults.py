@@ -51,6 +51,18 @@ def one_weight(model, node):
     return True
 
 
+def wrong_sign(model, node):
+    """All weights of the wrong sign."""
+    if node.op_type not in WEIGHTED:
+        return False
+    holder, position = source_of(model, node, 1)
+    array = constant(model, holder.input[position])
+    if array is None:
+        return False
+    replace_constant(model, holder, position, -array)
+    return True
+
+
 def no_bias(model, node):
     if node.op_type not in WEIGHTED or len(node.input) < 3:
         return False
@@ -136,6 +148,7 @@ def _scale(operator):
 
 FAULTS = {
     "one weight": one_weight,
+    "wrong sign": wrong_sign,
     "no bias": no_bias,
     "swapped pads": swapped_pads,
     "no activation": no_activation,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -11,13 +13,17 @@ import onnx
 import pytest
 
 from layer_faults import FAULTS, planted
-from support import TINY_TCN, make_checkpoint, make_data, run
+from support import TINY_TCN, make_checkpoint, make_data, run, run_without_torch
 from tcn_export.bundle import load_bundle
 from tcn_export.cli.export import main as export_command
+from tcn_export.cli.verify import main as verify_command
+from tcn_export.errors import BundleError
 from tcn_export.locating import locate_layer
 from tcn_export.models.resnet1d import ResNet1dConfig
+from tcn_export.parity.bisect import first_outside, judge_layers
+from tcn_export.parity.layers import Trace, layers_from_bytes
 from tcn_export.parity.rows import ParityReport
-from tcn_export.targets.segments import run_whole
+from tcn_export.targets.segments import read_graph, run_units, run_whole
 from user_networks import PLAIN
 
 PRECISIONS = ("float32", "float16", "int8")
@@ -95,3 +101,176 @@ def same_answers(bundle, model, broken, found):
 def test_every_fault_at_every_layer_is_located(network, precision, bundles):
     located, unseen = search(bundles[network, precision])
     assert located.total() > 5 * unseen.total(), (located, unseen)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_command_names_the_layer_and_ends_as_verify_does(precision, bundles, tmp_path):
+    bundle = bundles["tcn", precision]
+    node = "blocks.1.body.conv1/Conv"
+    path = tmp_path / "changed.onnx"
+    path.write_bytes(planted(bundle.files["model.onnx"], node, "no bias"))
+    ran = run(verify_command, bundle.path, "--model", path, "--locate", "--json")
+    assert ran.code == 3, ran.stderr
+    blamed = ran.json["located"]["first_outside"]
+    assert (blamed["layer"], blamed["node"]) == ("blocks.1.body.conv1", node)
+    assert blamed["within"] is False
+    assert blamed["moved_db"] < blamed["moved_limit_db"]
+    told = run(verify_command, bundle.path, "--model", path, "--locate").stdout
+    assert f"first outside: blocks.1.body.conv1 (Conv `{node}`)" in told
+    assert "PARITY LOST" in told
+    alone = run(verify_command, bundle.path, "--model", path, "--json")
+    assert (alone.code, "located" in alone.json, alone.json["layers"]) == (3, False, None)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_bundle_that_passes_has_nothing_to_locate(precision, bundles):
+    bundle = bundles["tcn", precision]
+    ran = run(verify_command, bundle.path, "--locate")
+    assert (ran.code, "nothing to locate" in ran.stdout) == (0, True), ran.stdout
+    assert "nearest to its limit: " in ran.stdout
+    told = run(verify_command, bundle.path, "--locate", "--json").json
+    assert all(row["within"] for row in told["layers"])
+    assert told["located"]["first_outside"] is None
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_every_layer_is_in_the_manifest_and_in_the_report(network, precision, bundles):
+    bundle = bundles[network, precision]
+    layers = bundle.manifest.parity["layers"]
+    assert json.loads(bundle.files["report.json"])["layers"] == layers
+    weighted = {row["node"] for row in layers if row["operator"] in ("Conv", "Gemm")}
+    model = onnx.load_from_string(bundle.files["model.onnx"])
+    assert weighted == {n.name for n in model.graph.node if n.op_type in ("Conv", "Gemm")}
+    if precision == "float32":
+        assert all(row["within"] for row in layers)
+    assert len(bundle.files["layers.npz"]) < 40_000
+
+
+def test_model_whose_hash_was_forged_too_is_located_by_what_the_export_kept(bundles, tmp_path):
+    bundle = bundles["tcn", "float32"]
+    node = "blocks.0.body.conv1/Conv"
+    broken = planted(bundle.files["model.onnx"], node, "one weight")
+    found = locate_layer(changed(bundle, broken), changed(bundle, broken), PASSED)
+    assert found.first.node == node
+    assert any("not the one that was traced" in note for note in found.notes)
+
+
+def test_another_machine_may_round_elsewhere(bundles):
+    for precision in PRECISIONS:
+        bundle = bundles["tcn", precision]
+        host = {**bundle.manifest.host, "cpu": "a machine far away"}
+        moved = replace(bundle, manifest=replace(bundle.manifest, host=host))
+        found = locate_layer(moved, moved, PASSED)
+        assert found.first is None
+        assert any("on another machine" in note for note in found.notes)
+
+
+def test_node_that_was_added_is_blamed_where_it_stands(bundles):
+    bundle = bundles["tcn", "float32"]
+    model = onnx.load_from_string(bundle.files["model.onnx"])
+    (conv,) = [n for n in model.graph.node if n.name == "blocks.1.body.conv1/Conv"]
+    value = conv.output[0]
+    for node in model.graph.node:
+        node.input[:] = ["clipped" if name == value else name for name in node.input]
+    at = list(model.graph.node).index(conv) + 1
+    model.graph.node.insert(at, onnx.helper.make_node("Abs", [value], ["clipped"], "by_hand"))
+    found = locate_layer(bundle, changed(bundle, model.SerializeToString()), PASSED)
+    assert (found.first.node, found.first.note) == ("by_hand", "not in the exported graph")
+
+
+def test_layer_renamed_without_a_change_is_not_blamed(bundles):
+    bundle = bundles["tcn", "float32"]
+    model = onnx.load_from_string(bundle.files["model.onnx"])
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [n.replace("blocks.1.body.relu1/Relu", "other") for n in names]
+    found = locate_layer(bundle, changed(bundle, model.SerializeToString()), PASSED)
+    assert found.first is None
+
+
+def test_noise_of_an_export_that_failed_is_located_by_the_limit_of_its_class(bundles):
+    """An int8 bundle whose export lost parity has nothing to be compared with but float64."""
+    bundle = bundles["tcn", "int8"]
+    node = "blocks.1.body.conv1/Conv"
+    broken = changed(bundle, planted(bundle.files["model.onnx"], node, "wrong sign"))
+    recorded = layers_from_bytes(bundle.files["layers.npz"])
+    with np.load(bundle.path / "golden.npz") as golden:
+        x = golden[f"{recorded.feed}/input/signal"][: recorded.windows]
+    trace = Trace()
+    run_units(read_graph(broken.files["model.onnx"]), {"signal": x}, trace.add)
+    rows = judge_layers(recorded, trace, "int8")
+    first = first_outside(rows, trace, None)
+    assert first.sqnr_db < first.limit_db == 20
+    assert first.node == node
+
+
+def test_bundle_without_its_layers_says_what_to_do(bundles, tmp_path):
+    path = shutil.copytree(bundles["tcn", "float32"].path, tmp_path / "old")
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["files"]["layers.npz"], manifest["parity"]["layers"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert run(verify_command, path).code == 0
+    ran = run(verify_command, path, "--locate")
+    assert (ran.code, "keeps nothing of its layers" in ran.stderr) == (1, True)
+    assert "Export the model again" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read"),
+        (b"no model at all", "no ONNX file"),
+        ("another input", "it should take signal"),
+        ("outside", "weights in another file"),
+    ],
+)
+def test_file_that_is_no_such_model_is_an_error(content, message, bundles, tmp_path):
+    bundle, path = bundles["tcn", "float32"], tmp_path / "model.onnx"
+    model = onnx.load_from_string(bundle.files["model.onnx"])
+    if content == "another input":
+        for node in model.graph.node:
+            node.input[:] = ["wave" if name == "signal" else name for name in node.input]
+        model.graph.input[0].name = "wave"
+        content = model.SerializeToString()
+    elif content == "outside":
+        onnx.save(model, path, save_as_external_data=True, size_threshold=0)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    for more in ([], ["--locate"]):
+        ran = run(verify_command, bundle.path, "--model", path, *more)
+        assert (ran.code, message in ran.stderr) == (1, True), ran.stderr
+
+
+def test_damaged_layers_are_an_error(bundles):
+    raw = bundles["tcn", "float32"].files["layers.npz"]
+    with np.load(io.BytesIO(raw)) as archive:
+        arrays = dict(archive)
+    header = json.loads(arrays["header"].tobytes())
+    for changes in (
+        {"own": arrays["own"][:-1]},
+        {"float32_noise": arrays["float32_noise"][:-1]},
+        {"header": np.frombuffer(json.dumps({**header, "own": 3}).encode(), np.uint8)},
+        {"header": np.zeros(3, np.uint8)},
+    ):
+        buffer = io.BytesIO()
+        np.savez(buffer, **{**arrays, **changes})
+        with pytest.raises(BundleError, match=r"layers\.npz is damaged"):
+            layers_from_bytes(buffer.getvalue())
+
+
+def test_locating_without_the_onnx_package_names_the_extra(bundles):
+    ran = run_without_torch("verify", bundles["tcn", "float32"].path, "--locate")
+    assert ran.code == 4
+    assert "Locating a layer needs `torch`, `onnx`" in ran.stderr
+
+
+def test_graph_for_tensorrt_is_located_on_the_cpu(tiny_model, tiny_data, tmp_path):
+    options = ["--target", "trt", "--precision", "int8", "--data", tiny_data, "--bundle-only"]
+    options += ["--max-drop", 20, "--out", tmp_path, "-q"]
+    assert run(export_command, tiny_model, *options).code == 0
+    bundle = load_bundle(tmp_path / "tiny-trt-int8")
+    located, unseen = search(bundle)
+    assert located.total() > 5 * unseen.total(), (located, unseen)
+    told = run(verify_command, bundle.path, "--locate")
+    assert (told.code, "not on the target (trt)" in told.stdout) == (0, True), told.stderr

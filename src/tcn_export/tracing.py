@@ -22,8 +22,8 @@ from tcn_export.targets.base import Artifact
 
 WINDOWS = 4
 """Windows that are traced; fewer where they are long."""
-_NUMBERS = 1 << 16
-"""Of the input, all windows together, beyond which fewer windows are traced."""
+_STEPS = 1024
+"""Of all windows together, beyond which fewer windows are traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _chosen(golden: Golden) -> Feed:
 
 def _some(feed: Feed) -> tuple[Array, int]:
     (x,) = feed.inputs.values()
-    windows = max(1, min(WINDOWS, len(x), _NUMBERS // x[0].size))
+    windows = max(1, min(WINDOWS, len(x), _STEPS // x.shape[-1]))
     return x[:windows], windows
 
 

@@ -16,6 +16,11 @@ from tcn_export.parity.tolerance import (
     same_sqnr_limit,
 )
 
+_REQUANTIZED = {
+    True: "in integers now, in float before",
+    False: "in float now, in integers before",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class LayerRow:
@@ -162,6 +167,8 @@ def _against_before(
             within=False,
             note=f"{layer.seen.size} numbers, {kept.seen.size} before",
         )
+    if kept.is_quantized != layer.is_quantized:
+        return replace(row, note=_REQUANTIZED[layer.is_quantized])
     signal = kept.seen.energy
     if not math.isfinite(signal):
         return row
@@ -200,6 +207,10 @@ def first_outside(
         return _bare(was[gone], "gone from the graph")
     if added != moved.value:
         return _bare(now.layers[added], "not in the exported graph")
+    for read in now.layers[moved.value].reads:
+        layer = now.layers.get(read)
+        if layer is not None and read in was and layer.is_quantized != was[read].is_quantized:
+            return _bare(layer, _REQUANTIZED[layer.is_quantized])
     return moved
 
 

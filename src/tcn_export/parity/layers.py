@@ -34,6 +34,7 @@ _FORM = {
             "value": TEXT,
             "size": int,
             "reads": [TEXT],
+            "is_quantized": bool,
         }
     ],
 }
@@ -52,6 +53,8 @@ class _Made(Protocol):
     def value(self) -> str: ...
     @property
     def reads(self) -> tuple[str, ...]: ...
+    @property
+    def is_quantized(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ class Layer:
     """One value of a graph that ran, and where it came from.
 
     ``layer`` is the path of the PyTorch module, or the node's name where none is known;
-    ``reads`` are the values that its node reads.
+    ``reads`` are the values that its node reads; ``is_quantized`` says that it is handed on in
+    integers.
     """
 
     layer: str
@@ -67,6 +71,7 @@ class Layer:
     operator: str
     value: str
     reads: tuple[str, ...]
+    is_quantized: bool
     seen: Seen
 
 
@@ -79,7 +84,13 @@ class Trace:
     def add(self, made: _Made, value: Array) -> None:
         """Note a value; of two under one name the last counts."""
         self.layers[made.value] = Layer(
-            made.layer, made.node, made.operator, made.value, made.reads, look_at(value)
+            made.layer,
+            made.node,
+            made.operator,
+            made.value,
+            made.reads,
+            made.is_quantized,
+            look_at(value),
         )
 
 
@@ -128,6 +139,7 @@ def layers_to_bytes(recorded: Recorded) -> bytes:
                 "value": one.value,
                 "size": one.seen.size,
                 "reads": list(one.reads),
+                "is_quantized": one.is_quantized,
             }
             for one in own
         ],
@@ -180,6 +192,7 @@ def _recorded(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Recorde
             entry["operator"],
             entry["value"],
             tuple(entry["reads"]),
+            entry["is_quantized"],
             one,
         )
         for entry, one in zip(header["own"], own, strict=True)

@@ -56,13 +56,19 @@ def run_units(
         last.update(dict.fromkeys((*unit.inputs, *unit.outputs), i))
     values = dict(feeds)
     for i, unit in enumerate(graph.units):
+        for name in unit.inputs:
+            if name not in values:
+                raise BundleError(
+                    f"`{unit.main.name}` reads `{name}`, which no node before it gives. Sort "
+                    "the nodes of the model in the order in which they run."
+                )
         inputs = {name: values[name] for name in unit.inputs}
         given = _run(cut_out(graph, unit, inputs).SerializeToString(), inputs)
         for (name, told), value in zip(unit.outputs.items(), given, strict=True):
             values[name] = value
             numbers = value if told is None else graph.dequantized(name, value)
             if told is not None and numbers.dtype.kind == "f":
-                seen(graph.made(unit, told), numbers)
+                seen(graph.made(unit, told, value.dtype.kind != "f"), numbers)
         for name in (*unit.inputs, *unit.outputs):
             if last[name] == i:
                 values.pop(name, None)

@@ -28,7 +28,8 @@ _BEFORE_THE_LAST = (".float16", "_QuantizeLinear_Input")
 class Made:
     """What a unit gives, as it is told of: one float value.
 
-    ``reads`` are the names of the values that its unit reads, as they are told of.
+    ``reads`` are the names of the values that its unit reads, as they are told of;
+    ``is_quantized`` says that it is handed on in integers.
     """
 
     layer: str
@@ -36,6 +37,7 @@ class Made:
     operator: str
     value: str
     reads: tuple[str, ...] = ()
+    is_quantized: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,15 @@ class CutGraph:
         """Names of what the graph gives."""
         return [value.name for value in self.model.graph.output]
 
-    def made(self, unit: Unit, value: str) -> Made:
+    def made(self, unit: Unit, value: str, is_quantized: bool) -> Made:
         """Where a value comes from."""
         main = unit.main
         told = {entry.key: entry.value for entry in main.metadata_props}
         name = main.name or main.output[0]
         reads = tuple(self._told.get(read, read) for read in unit.inputs)
-        return Made(told.get(MODULE_KEY) or name, name, main.op_type, value, reads)
+        return Made(
+            told.get(MODULE_KEY) or name, name, main.op_type, value, reads, is_quantized
+        )
 
     def dequantized(self, name: str, value: Array) -> Array:
         """Integers in the units of what they stand for; other values as they are."""
@@ -142,21 +146,33 @@ class CutGraph:
         return Unit(main, tuple(nodes), tuple(inputs), outputs)
 
     def _collect(
-        self, node: NodeProto, nodes: list[NodeProto], inputs: dict[str, None]
+        self, main: NodeProto, nodes: list[NodeProto], inputs: dict[str, None]
     ) -> None:
         """Add a node behind all that belongs to it; note what comes from other units."""
-        for name in _read(node):
-            maker = self._computed.get(name)
-            if any(maker is present for present in nodes):
-                continue
-            if maker is not None and (
-                name in self._constant
-                or (maker.op_type == _DEQUANTIZE and id(maker) not in self._mains)
-            ):
-                self._collect(maker, nodes, inputs)
-            elif name not in self.constants:
-                inputs[name] = None
-        nodes.append(node)
+        done = {id(node) for node in nodes}
+        waiting = [main]
+        while waiting:
+            node = waiting[-1]
+            added = {}
+            for name in _read(node):
+                maker = self._computed.get(name)
+                if maker is not None and id(maker) in done:
+                    continue
+                if maker is not None and self._is_added(maker, name):
+                    added[id(maker)] = maker
+                elif name not in self.constants:
+                    inputs[name] = None
+            waiting.extend(added.values())
+            if not added:
+                waiting.pop()
+                if id(node) not in done:
+                    done.add(id(node))
+                    nodes.append(node)
+
+    def _is_added(self, maker: NodeProto, name: str) -> bool:
+        """Whether the node that makes a value belongs to every unit that reads it."""
+        is_unit = id(maker) in self._mains
+        return name in self._constant or (maker.op_type == _DEQUANTIZE and not is_unit)
 
     def _spoken(self, name: str) -> str:
         """The name of an output for what is converted to it; otherwise the name itself."""
