@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
+from tcn_export.parity.bisect import LAYER_FORM
 from tcn_export.parity.rows import ORACLE, Stage
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Kind, Maybe
 from tcn_export.targets.base import Mode, Precision
@@ -40,15 +41,6 @@ _ROW = {
     "status": {"pass", "fail", "waived", "recorded"},
     "note": TEXT,
     "stage": set(get_args(Stage)),
-}
-_LAYER = {
-    "layer": TEXT,
-    "node": TEXT,
-    "value": TEXT,
-    "operator": TEXT,
-    "sqnr_db": (TEXT, NUMBER),
-    "limit_db": (TEXT, NUMBER),
-    "within": bool,
 }
 _MOST = 2**53
 
@@ -165,7 +157,7 @@ _FORM = {
         "oracle": TEXT,
         "rows": [_ROW],
         "max_drop": NUMBER,
-        "layers": (None, [_LAYER]),
+        "layers": (None, [LAYER_FORM]),
         "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
     },
     "latency": (

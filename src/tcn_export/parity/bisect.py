@@ -15,7 +15,18 @@ from tcn_export.parity.tolerance import (
     roundings,
     same_sqnr_limit,
 )
+from tcn_export.structure import NUMBER, TEXT
 
+LAYER_FORM = {
+    "layer": TEXT,
+    "node": TEXT,
+    "value": TEXT,
+    "operator": TEXT,
+    "sqnr_db": (TEXT, NUMBER),
+    "limit_db": (TEXT, NUMBER),
+    "within": bool,
+}
+"""Of the entry of a layer in a manifest."""
 _REQUANTIZED = {
     True: "in integers now, in float before",
     False: "in float now, in integers before",
