@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -13,16 +11,17 @@ import onnx
 import pytest
 
 from layer_faults import FAULTS, planted
-from support import TINY_TCN, make_checkpoint, make_data, run, run_without_torch
+from planting import FAULTS as REWRITES
+from support import TINY_TCN, make_checkpoint, make_data, run
 from tcn_export.bundle import load_bundle
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
-from tcn_export.errors import BundleError
 from tcn_export.locating import locate_layer
 from tcn_export.models.resnet1d import ResNet1dConfig
 from tcn_export.parity.bisect import first_outside, judge_layers
 from tcn_export.parity.layers import Trace, layers_from_bytes
 from tcn_export.parity.rows import ParityReport
+from tcn_export.rewrite import plans
 from tcn_export.targets.segments import read_graph, run_units, run_whole
 from user_networks import PLAIN
 
@@ -179,6 +178,38 @@ def test_node_that_was_added_is_blamed_where_it_stands(bundles):
     assert (found.first.node, found.first.note) == ("by_hand", "not in the exported graph")
 
 
+def test_fault_that_shows_on_other_signals_only_is_located_on_those(bundles, tmp_path):
+    bundle, path = bundles["tcn", "float32"], tmp_path / "clipped.onnx"
+    model = onnx.load_from_string(bundle.files["model.onnx"])
+    (conv,) = [n for n in model.graph.node if n.name == "blocks.1.body.conv1/Conv"]
+    value = conv.output[0]
+    for node in model.graph.node:
+        node.input[:] = ["clipped" if name == value else name for name in node.input]
+    most = [onnx.numpy_helper.from_array(np.float32(m), f"most_{m}") for m in (-9999, 9999)]
+    model.graph.initializer.extend(most)
+    clip = onnx.helper.make_node(
+        "Clip", [value, "most_-9999", "most_9999"], ["clipped"], "by_hand"
+    )
+    model.graph.node.insert(list(model.graph.node).index(conv) + 1, clip)
+    onnx.save(model, path)
+    ran = run(verify_command, bundle.path, "--model", path, "--locate", "--json")
+    assert ran.code == 3
+    assert ran.json["located"]["feed"] == "large"
+    assert ran.json["located"]["first_outside"]["node"] == "by_hand"
+
+
+def test_fault_of_a_rewrite_is_told_apart_from_one_of_a_layer(
+    tiny_model, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(plans.PLANS, "onnx", REWRITES["a bias dropped"])
+    ran = run(export_command, tiny_model, "--target", "onnx", "--out", tmp_path, "-q")
+    assert ran.code == 3
+    ran = run(verify_command, tmp_path / "tiny-onnx-float32", "--locate")
+    assert ran.code == 3
+    assert "no layer is outside its limits" in ran.stdout
+    assert "the fault is in how the model was read or rewritten" in ran.stdout
+
+
 def test_layer_renamed_without_a_change_is_not_blamed(bundles):
     bundle = bundles["tcn", "float32"]
     model = onnx.load_from_string(bundle.files["model.onnx"])
@@ -203,66 +234,6 @@ def test_noise_of_an_export_that_failed_is_located_by_the_limit_of_its_class(bun
     first = first_outside(rows, trace, None)
     assert first.sqnr_db < first.limit_db == 20
     assert first.node == node
-
-
-def test_bundle_without_its_layers_says_what_to_do(bundles, tmp_path):
-    path = shutil.copytree(bundles["tcn", "float32"].path, tmp_path / "old")
-    manifest = json.loads((path / "manifest.json").read_text())
-    del manifest["files"]["layers.npz"], manifest["parity"]["layers"]
-    (path / "manifest.json").write_text(json.dumps(manifest))
-    assert run(verify_command, path).code == 0
-    ran = run(verify_command, path, "--locate")
-    assert (ran.code, "keeps nothing of its layers" in ran.stderr) == (1, True)
-    assert "Export the model again" in ran.stderr
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "cannot be read"),
-        (b"no model at all", "no ONNX file"),
-        ("another input", "it should take signal"),
-        ("outside", "weights in another file"),
-    ],
-)
-def test_file_that_is_no_such_model_is_an_error(content, message, bundles, tmp_path):
-    bundle, path = bundles["tcn", "float32"], tmp_path / "model.onnx"
-    model = onnx.load_from_string(bundle.files["model.onnx"])
-    if content == "another input":
-        for node in model.graph.node:
-            node.input[:] = ["wave" if name == "signal" else name for name in node.input]
-        model.graph.input[0].name = "wave"
-        content = model.SerializeToString()
-    elif content == "outside":
-        onnx.save(model, path, save_as_external_data=True, size_threshold=0)
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    for more in ([], ["--locate"]):
-        ran = run(verify_command, bundle.path, "--model", path, *more)
-        assert (ran.code, message in ran.stderr) == (1, True), ran.stderr
-
-
-def test_damaged_layers_are_an_error(bundles):
-    raw = bundles["tcn", "float32"].files["layers.npz"]
-    with np.load(io.BytesIO(raw)) as archive:
-        arrays = dict(archive)
-    header = json.loads(arrays["header"].tobytes())
-    for changes in (
-        {"own": arrays["own"][:-1]},
-        {"float32_noise": arrays["float32_noise"][:-1]},
-        {"header": np.frombuffer(json.dumps({**header, "own": 3}).encode(), np.uint8)},
-        {"header": np.zeros(3, np.uint8)},
-    ):
-        buffer = io.BytesIO()
-        np.savez(buffer, **{**arrays, **changes})
-        with pytest.raises(BundleError, match=r"layers\.npz is damaged"):
-            layers_from_bytes(buffer.getvalue())
-
-
-def test_locating_without_the_onnx_package_names_the_extra(bundles):
-    ran = run_without_torch("verify", bundles["tcn", "float32"].path, "--locate")
-    assert ran.code == 4
-    assert "Locating a layer needs `torch`, `onnx`" in ran.stderr
 
 
 def test_graph_for_tensorrt_is_located_on_the_cpu(tiny_model, tiny_data, tmp_path):

@@ -17,12 +17,12 @@ from tcn_export.parity.bisect import (
     judge_layers,
     largest_step,
 )
+from tcn_export.parity.golden import Feed, Golden
 from tcn_export.parity.layers import LAYERS_FILE, Recorded, Trace, layers_from_bytes
 from tcn_export.parity.location import Location
 from tcn_export.parity.rows import ParityReport
-from tcn_export.parity.sketch import look_at
-from tcn_export.parity.tolerance import layer_noise
 from tcn_export.progress import Progress, Silent
+from tcn_export.unlocated import why_no_layer
 from tcn_export.verification import read_golden
 
 
@@ -39,7 +39,10 @@ def judged_bundle(bundle: Bundle, model: Path | None, is_located: bool) -> Bundl
 
     Raises:
         BundleError: The file cannot be read.
+        MissingExtraError: A layer is to be located, and the onnx package is not installed.
     """
+    if is_located:
+        extras.require("export", "Locating a layer")
     if model is not None:
         bundle = replace(bundle, files={**bundle.files, bundle.manifest.model: _read(model)})
     if bundle.manifest.target == "trt" and (is_located or model is not None):
@@ -72,36 +75,63 @@ def locate_layer(
         progress: Told of every piece.
 
     Raises:
-        MissingExtraError: The onnx package is not installed.
         BundleError: The bundle kept nothing of its layers, or the model cannot be run.
     """
-    extras.require("export", "Locating a layer")
     progress = progress or Silent()
-    manifest = bundle.manifest
-    recorded = _recorded(bundle)
-    feeds = _feeds(bundle, recorded)
-    own = bundle.files[manifest.model]
+    recorded, golden = _recorded(bundle), read_golden(bundle)
+    models = bundle.files[bundle.manifest.model], judged.files[bundle.manifest.model]
+    found = _search(bundle, recorded, models, _signals(bundle, recorded, golden), progress)
+    if report.verdict == "pass" or found.first is not None:
+        return found
+    failed = {row.feed for row in report.failures} - {recorded.feed}
+    others = [feed for feed in golden.feeds if feed.name in failed]
+    for feed in others if models[0] != models[1] else ():
+        elsewhere = _without_reference(recorded, feed)
+        other = _search(bundle, elsewhere, models, feed.inputs, progress)
+        if other.first is not None:
+            return other
+    why = why_no_layer(bundle, recorded, golden, models[1])
+    return replace(found, notes=(*found.notes, why))
+
+
+def _search(
+    bundle: Bundle,
+    recorded: Recorded,
+    models: tuple[bytes, bytes],
+    feeds: Mapping[str, Array],
+    progress: Progress,
+) -> Location:
+    """Run the second model; beside the first one, unless both are the bundle's own."""
+    own, model = models
     is_traced = hashlib.sha256(own).hexdigest() == recorded.model
-    model = judged.files[manifest.model]
     now = _trace(model, feeds, progress)
+    is_accepted = bundle.manifest.parity["verdict"] == "pass"
     if model != own:
-        before = Before(_trace(own, feeds, progress), True, True, _is_accepted(bundle))
+        before = Before(_trace(own, feeds, progress), True, True, is_accepted)
     else:
         is_here = is_traced and _is_here(bundle)
-        before = Before(recorded.own, is_here, is_traced, _is_accepted(bundle))
-    rows = judge_layers(recorded, now, manifest.precision, before)
-    first = first_outside(rows, now, before)
-    step = largest_step(rows, now)
-    notes = _notes(bundle, recorded, before, is_traced)
-    if report.verdict == "fail" and first is None:
-        notes += _whole(bundle, recorded, model, feeds)
+        before = Before(recorded.own, is_here, is_traced, is_accepted)
+    rows = judge_layers(recorded, now, bundle.manifest.precision, before)
     return Location(
         rows,
-        first,
-        step,
+        first_outside(rows, now, before),
+        largest_step(rows, now),
         recorded.feed,
         recorded.windows,
-        notes,
+        _notes(bundle, recorded, before, is_traced),
+    )
+
+
+def _without_reference(recorded: Recorded, feed: Feed) -> Recorded:
+    """For signals that the export did not trace: nothing is known but what runs beside."""
+    windows = max(len(x) for x in feed.inputs.values())
+    return replace(
+        recorded,
+        feed=feed.name,
+        kind=feed.kind,
+        windows=windows,
+        reference={},
+        float32_noise={},
     )
 
 
@@ -115,8 +145,8 @@ def _recorded(bundle: Bundle) -> Recorded:
     return layers_from_bytes(bundle.files[LAYERS_FILE])
 
 
-def _feeds(bundle: Bundle, recorded: Recorded) -> dict[str, Array]:
-    for feed in read_golden(bundle).feeds:
+def _signals(bundle: Bundle, recorded: Recorded, golden: Golden) -> dict[str, Array]:
+    for feed in golden.feeds:
         if feed.name == recorded.feed:
             return {name: x[: recorded.windows] for name, x in feed.inputs.items()}
     raise BundleError(
@@ -132,10 +162,6 @@ def _trace(model: bytes, feeds: Mapping[str, Array], progress: Progress) -> Trac
     with progress.stage("Running the graph in pieces", len(graph.units)) as advance:
         run_units(graph, feeds, trace.add, advance)
     return trace
-
-
-def _is_accepted(bundle: Bundle) -> bool:
-    return bool(bundle.manifest.parity["verdict"] == "pass")
 
 
 def _is_here(bundle: Bundle) -> bool:
@@ -167,35 +193,3 @@ def _notes(
             "may differ by as much noise as they had"
         )
     return tuple(notes)
-
-
-def _whole(
-    bundle: Bundle, recorded: Recorded, model: bytes, feeds: Mapping[str, Array]
-) -> tuple[str, ...]:
-    """Whether the pieces are right and the whole is not, and whether fusions are why."""
-    from tcn_export.targets.segments import run_whole
-
-    if _is_right(bundle, recorded, run_whole(model, feeds, is_optimized=True)):
-        return (
-            (
-                f"on {recorded.windows} windows of `{recorded.feed}` every layer and the "
-                "whole are within their limits; what failed needs other signals to show"
-            ),
-        )
-    plain = _is_right(bundle, recorded, run_whole(model, feeds, is_optimized=False))
-    told = "the pieces are right, the whole is not: a fusion of the runtime"
-    if plain:
-        return (f"{told}; with ORT_DISABLE_ALL as its graph_optimization_level it is right",)
-    return (f"{told}, and not one that ORT_DISABLE_ALL leaves out",)
-
-
-def _is_right(bundle: Bundle, recorded: Recorded, outputs: Mapping[str, Array]) -> bool:
-    for name, value in outputs.items():
-        wanted = recorded.reference.get(name)
-        if wanted is None:
-            continue
-        noise = recorded.float32_noise[name]
-        allowed = layer_noise(bundle.manifest.precision, recorded.kind, wanted.energy, noise)
-        if look_at(value).noise(wanted) > allowed:
-            return False
-    return True
