@@ -139,8 +139,8 @@ def _recorded(bundle: Bundle) -> Recorded:
     if LAYERS_FILE not in bundle.files:
         raise BundleError(
             f"{bundle.path} keeps nothing of its layers (it lists no {LAYERS_FILE}): an "
-            "earlier version wrote it, or its values are too large to be traced. Export the "
-            "model again, for shorter windows if need be."
+            "earlier version wrote it, or its values are too large, or it cannot be run in "
+            "pieces. Export the model again, for shorter windows if need be."
         )
     return layers_from_bytes(bundle.files[LAYERS_FILE])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tcn_export.data import Array
-from tcn_export.errors import UnsupportedModelError
+from tcn_export.errors import BundleError, UnsupportedModelError
 from tcn_export.judging import Stages
 from tcn_export.parity.bisect import LayerRow, judge_layers
 from tcn_export.parity.golden import Feed, Golden
@@ -30,7 +30,8 @@ _STEPS = 1024
 class Traced:
     """What is kept for a later search, as files, and how the layers stand now.
 
-    No file and no rows are there where the graph is too large to be traced.
+    No file and no rows are there where the graph is too large for the evaluator, or cannot be
+    run in pieces.
     """
 
     files: Mapping[str, bytes]
@@ -67,9 +68,9 @@ def trace_layers(
     with progress.stage("Tracing the layers", len(graph.units)) as advance:
         try:
             reference, noise, oracle = _reference(before.files[before.model], x)
-        except UnsupportedModelError:  # too large for the evaluator, which holds whole values
-            return Traced({}, None)
-        run_units(graph, dict.fromkeys(feed.inputs, x), own.add, advance)
+            run_units(graph, dict.fromkeys(feed.inputs, x), own.add, advance)
+        except (UnsupportedModelError, BundleError):
+            return Traced({}, None)  # the bundle is as good without; --locate says so
     digest = hashlib.sha256(model).hexdigest()
     recorded = Recorded(feed.name, feed.kind, windows, oracle, digest, reference, noise, own)
     rows = judge_layers(recorded, own, artifact.precision)

@@ -107,6 +107,27 @@ def test_as_many_values_are_held_as_are_still_read():
     assert not held
 
 
+def test_sequences_and_constants_made_by_nodes_belong_to_who_reads_them():
+    model = onnx.parser.parse_model("""
+        <ir_version: 10, opset_import: ["" : 17]>
+        g (float[1, 4, 6] x) => (float[1, 2, 6] y) <int64 second = {1}, uint8 z = {9}> {
+            parts = SplitToSequence <axis = 1, keepdims = 1> (x, two)
+            two = Constant <value_int = 2> ()
+            part = SequenceAt (parts, second)
+            scale = Constant <value_float = 0.1> ()
+            q = QuantizeLinear (part, scale, z)
+            d = DequantizeLinear (q, scale, z)
+            y = Relu (d)
+        }""")
+    model.graph.node.insert(0, model.graph.node.pop(1))
+    onnx.checker.check_model(model)
+    x = np.random.default_rng(1).standard_normal((1, 4, 6)).astype(np.float32)
+    values, made = values_of(model.SerializeToString(), {"x": x})
+    assert [one.operator for one in made] == ["Relu"]
+    whole = run_whole(model.SerializeToString(), {"x": x}, is_optimized=False)["y"]
+    assert np.array_equal(values["y"], whole)
+
+
 def test_nodes_out_of_order_are_an_error_that_names_one():
     model = onnx.load_from_string(chain(3))
     model.graph.node.insert(0, model.graph.node.pop())

@@ -20,6 +20,11 @@ from tcn_export.data import Array
 from tcn_export.graph import MODULE_KEY
 
 _QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
+_ADDED = frozenset({
+    _DEQUANTIZE, "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert",
+    "SequenceMap", "SplitToSequence",
+})  # fmt: skip
+"""What belongs to the node that reads it: sequences are no arrays, to be handed on."""
 _BEFORE_THE_LAST = (".float16", "_QuantizeLinear_Input")
 """What the conversions append to the name of an output whose precision they change last."""
 
@@ -116,12 +121,12 @@ class CutGraph:
         self._computed.update(dict.fromkeys(node.output, node))
         if node.op_type == _QUANTIZE and self._constant.issuperset(names[1:]):
             self._quantizers.setdefault(names[0], []).append(node)
-        if node.op_type == _DEQUANTIZE and self._constant.issuperset(names[1:]):
+        if node.op_type == _DEQUANTIZE and all(n in self.constants for n in names[1:]):
             self._dequantizer.setdefault(names[0], node)
         is_constant = self._constant.issuperset(names)
         if is_constant:
             self._constant.update(node.output)
-        is_added = is_constant or node.op_type == _DEQUANTIZE
+        is_added = is_constant or node.op_type in _ADDED
         return not is_added or any(output in self.outputs for output in node.output)
 
     def _joined(self, node: NodeProto) -> list[NodeProto]:
@@ -172,7 +177,7 @@ class CutGraph:
     def _is_added(self, maker: NodeProto, name: str) -> bool:
         """Whether the node that makes a value belongs to every unit that reads it."""
         is_unit = id(maker) in self._mains
-        return name in self._constant or (maker.op_type == _DEQUANTIZE and not is_unit)
+        return name in self._constant or (maker.op_type in _ADDED and not is_unit)
 
     def _spoken(self, name: str) -> str:
         """The name of an output for what is converted to it; otherwise the name itself."""
