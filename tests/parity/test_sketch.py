@@ -36,6 +36,15 @@ def test_sketch_tells_the_noise_to_a_few_deviations(size, share, seed):
         assert abs(10 * np.log10(told / noise)) < 5 * DEVIATION_DB
 
 
+@given(
+    st.integers(SKETCH + 1, 200_000), st.floats(-3, 3).filter(lambda shift: abs(shift) > 0.01)
+)
+def test_shift_of_every_number_is_told_as_noise_of_chance_is(size, shift):
+    value = np.zeros(size)
+    told = look_at(value + shift).noise(look_at(value))
+    assert abs(10 * np.log10(told / (size * shift**2))) < 5 * DEVIATION_DB
+
+
 @given(st.integers(1, 300_000), st.data())
 def test_difference_in_one_number_is_told_exactly(size, data):
     place = data.draw(st.integers(0, size - 1))
