@@ -245,3 +245,4 @@ def test_graph_for_tensorrt_is_located_on_the_cpu(tiny_model, tiny_data, tmp_pat
     assert located.total() > 5 * unseen.total(), (located, unseen)
     told = run(verify_command, bundle.path, "--locate")
     assert (told.code, "not on the target (trt)" in told.stdout) == (0, True), told.stderr
+    assert "judged on the CPU, not as an engine" in told.stderr

@@ -52,6 +52,8 @@ def main(
 
     loaded = load_bundle(bundle)
     judged = judged_bundle(loaded, model, locate)
+    if judged.manifest.target != loaded.manifest.target and screen.verbosity >= 0:
+        click.echo("The graph is judged on the CPU, not as an engine.", err=True)
     report = verify(judged, data, threads, screen.progress())
     location = locate_layer(loaded, judged, report, screen.progress()) if locate else None
     layers = {} if location is None else location.to_json()
