@@ -23,6 +23,10 @@ from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
 
 _OF_THE_DEVICE = (ENGINE_FILE, SIDECAR_FILE)
 """Not listed in the manifest: build_engine.py makes them anew wherever a bundle goes."""
+_BY_HAND = (
+    " A model that was changed by hand is judged beside its bundle: tcn-verify BUNDLE --model "
+    "FILE --locate."
+)
 MOST_NAME_BYTES = 150
 """Room for target, precision and a temporary sibling in the 255 bytes of a file name."""
 
@@ -205,7 +209,7 @@ def _read_file(path: Path, name: str, digest: str) -> bytes:
         raise BundleError(
             f"{file} is not the file that was exported: its sha256 is {_sha256(raw)[:12]}..., "
             f"the manifest says {digest[:12]}.... Copy the bundle again, or export the model "
-            "again."
+            f"again.{_BY_HAND if name.endswith('.onnx') else ''}"
         )
     return raw
 

@@ -26,6 +26,7 @@ from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.source.reading import kind_of, read_source
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
+from tcn_export.tracing import trace_layers
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source
@@ -80,6 +81,8 @@ def export(
     built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:
         report = replace(report, waived=(*report.waived, ON_THE_DEVICE))
+    traced = trace_layers(built.artifact, built.stages, golden, progress)
+    report = replace(report, layers=traced.entries)
     latency = None
     if not report.missing:
         with progress.stage("Timing"):
@@ -96,6 +99,7 @@ def export(
     files = {
         **built.artifact.files,
         **built.choice.files(),
+        **traced.files,
         GOLDEN_FILE: golden_to_bytes(golden),
         REPORT_FILE: report_to_bytes(report),
         **(kit_files(manifest) if options.target == "trt" else {}),

@@ -29,23 +29,51 @@ from tcn_export.errors import PARITY_FAILED
     show_default=True,
     help="Threads of the runtime; 0 takes all cores.",
 )
-def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
+@click.option(
+    "--model",
+    type=click.Path(path_type=Path),
+    metavar="ONNX",
+    help="Judge this model in place of the bundle's: one that was changed by hand.",
+)
+@click.option("--locate", is_flag=True, help="Name the first layer that leaves its tolerance.")
+def main(
+    screen: Screen,
+    bundle: Path,
+    data: Path | None,
+    threads: int,
+    model: Path | None,
+    locate: bool,
+) -> int:
     """Check that BUNDLE computes on this machine what the eager model computed."""
     from tcn_export.bundle import load_bundle
+    from tcn_export.locating import judged_bundle, locate_layer
+    from tcn_export.report import layer_table, terminal
+    from tcn_export.report.json import report_to_json
+    from tcn_export.report.score_change import score_change
     from tcn_export.verification import verify
 
     loaded = load_bundle(bundle)
-    report = verify(loaded, data, threads, screen.progress())
-    from tcn_export.report import terminal
-    from tcn_export.report.json import report_to_json
-    from tcn_export.report.score_change import score_change
-
+    judged = judged_bundle(loaded, model, locate)
+    if judged.manifest.target != loaded.manifest.target and screen.verbosity >= 0:
+        click.echo("The graph is judged on the CPU, not as an engine.", err=True)
+    report = verify(judged, data, threads, screen.progress())
+    location = locate_layer(loaded, judged, report, screen.progress()) if locate else None
+    layers = {} if location is None else location.to_json()
+    path, is_long = str(model or bundle), screen.verbosity > 0
     screen.result(
-        lambda: {"bundle": str(bundle), **report_to_json(report)},
-        lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
-        *([lambda: score_change(report, screen.verbosity > 0)] if report.scores else []),
-        lambda: terminal.verdict_line(report, str(bundle)),
+        lambda: {"bundle": str(bundle), **report_to_json(report), **layers},
+        lambda: terminal.parity_table(report, everything=is_long),
+        *([lambda: score_change(report, is_long)] if report.scores else []),
+        *(
+            ()
+            if location is None
+            else (
+                lambda: layer_table.layer_table(location, is_long),
+                lambda: layer_table.location_lines(location, report.verdict == "pass"),
+            )
+        ),
+        lambda: terminal.verdict_line(report, path),
     )
     if report.verdict != "pass":
-        screen.failure(str(terminal.verdict_line(report, str(bundle))))
+        screen.failure(str(terminal.verdict_line(report, path)))
     return 0 if report.verdict == "pass" else PARITY_FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from tcn_export.parity.bisect import LAYER_FORM
 from tcn_export.parity.rows import ORACLE, Stage, Status, Verdict
 from tcn_export.structure import NUMBER, TEXT, Maybe
 
@@ -42,6 +43,7 @@ PARITY = {
     "rows": [_ROW],
     "max_drop": NUMBER,
     "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
+    "layers": (None, [LAYER_FORM]),
     "scores": (None, {"reference": _SCORES, "actual": _SCORES}),
     "loss": (
         None,
@@ -60,5 +62,5 @@ PARITY = {
     ),
 }
 """See README: ``scores`` and ``loss`` are there where the windows had labels."""
-LATER = {"oracle": ORACLE, "scores": None, "loss": None}
+LATER = {"oracle": ORACLE, "scores": None, "loss": None, "layers": None}
 """What older bundles lack, and what that means."""

@@ -71,7 +71,8 @@ class ParityReport:
 
     ``oracle`` is the precision of what the artifact was compared with, and where that is not
     float64 the reason. ``scores`` and ``loss`` are what `scoring.tell` makes of windows with
-    labels, in JSON types.
+    labels, in JSON types. ``layers`` are the entries of `parity.bisect.LayerRow`; None where
+    the artifact was not run in pieces.
     """
 
     rows: tuple[Row, ...]
@@ -80,6 +81,7 @@ class ParityReport:
     oracle: str = ORACLE
     scores: Mapping[str, Any] | None = None
     loss: Mapping[str, Any] | None = None
+    layers: tuple[Mapping[str, Any], ...] | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -119,6 +121,7 @@ class ParityReport:
             "rows": [row.to_json() for row in self.rows],
             "scores": None if self.scores is None else dict(self.scores),
             "loss": None if self.loss is None else dict(self.loss),
+            "layers": None if self.layers is None else [dict(row) for row in self.layers],
         }
 
 

@@ -72,6 +72,11 @@ SAME_AGREEMENT_FLOAT32 = 0.001
 """float32, verifying again: a few roundings change an answer where two classes tie, and
 nowhere else."""
 
+NOISE_DRAWN_ANEW = 4.0
+"""Layers, float16 and int8 on another machine: how far a value may move from that of the
+export, in energies of the noise it had there. Two independent draws are 2 apart; sketches and
+few values scatter."""
+
 
 def float32_limit(eager_error: float, largest: float) -> float:
     """Largest absolute error that a float32 artifact may make.
@@ -131,3 +136,32 @@ def float16_limit(kind: str, float64: NDArray[Any], float32: NDArray[Any]) -> fl
     ratio = np.finfo(np.float16).eps / np.finfo(np.float32).eps
     eager = sqnr_db(float32, float64) - 20 * math.log10(FLOAT16_EAGER_MULTIPLE * ratio)
     return min(FLOAT16_STRESS_SQNR_DB, max(eager, FLOAT16_CANCELLED_SQNR_DB))
+
+
+def layer_noise(precision: str, kind: str, signal: float, float32_noise: float) -> float:
+    """Energy of the noise that a value between layers may have, against float64.
+
+    The limits are those of outputs, with energies for largest errors.
+
+    Args:
+        precision: Of the artifact.
+        kind: Of the feed.
+        signal: Energy of the value in float64.
+        float32_noise: Energy of what the float32 graph errs in it, plainly evaluated.
+    """
+    if precision == "float32":
+        return roundings(signal, float32_noise)
+    if precision == "int8":
+        return signal * 10 ** (-INT8_SQNR_DB / 10)
+    if kind == "real":
+        return signal * 10 ** (-FLOAT16_SQNR_DB / 10)
+    ratio = float(np.finfo(np.float16).eps / np.finfo(np.float32).eps)
+    eager = (FLOAT16_EAGER_MULTIPLE * ratio) ** 2 * float32_noise
+    most = signal * 10 ** (-FLOAT16_CANCELLED_SQNR_DB / 10)
+    return max(signal * 10 ** (-FLOAT16_STRESS_SQNR_DB / 10), min(eager, most))
+
+
+def roundings(signal: float, float32_noise: float) -> float:
+    """Energy of what another order of summation may change in a value of float32."""
+    epsilon = float(np.finfo(np.float32).eps)
+    return max(EAGER_MULTIPLE**2 * float32_noise, (EPSILON_MULTIPLE * epsilon) ** 2 * signal)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tcn_export.source.onnx_double import in_double
 from tcn_export.source.onnx_kernels import KERNELS
-from tcn_export.source.onnx_sizes import BoundedEvaluator
+from tcn_export.source.onnx_sizes import BoundedEvaluator, Watch
 
 
 class OnnxModule(nn.Module):
@@ -42,13 +42,17 @@ class OnnxModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Compute all outputs; one tensor, or a tuple of several."""
+        return self.watch(x)
+
+    def watch(self, x: Tensor, seen: Watch | None = None) -> Tensor | tuple[Tensor, ...]:
+        """Compute all outputs, and tell ``seen`` of every float value on the way."""
         evaluator, single = self._evaluators.at(x.dtype)
         feeds = {evaluator.input_names[0]: x.numpy()}
         for i, name in enumerate(self._names):
             value = self.get_parameter(f"constant_{i}").detach()
             feeds[name] = (value.float() if name in single else value).numpy()
         with np.errstate(all="ignore"):  # what is not finite shows in the answers
-            answers = evaluator.answers(feeds)
+            answers = evaluator.answers(feeds, seen)
         values = [torch.from_numpy(np.ascontiguousarray(y)) for y in answers]
         return tuple(values) if len(values) > 1 else values[0]
 

@@ -19,13 +19,16 @@ from tcn_export.source.base import MOST_ALIVE, MOST_VALUES
 
 Inputs = Sequence[Any]
 Told = Mapping[str, Any]
+Watch = Callable[[str, Any], None]
+"""Told of a value that was computed: its name, and the array."""
+_NONE = np.dtype(np.void)
 
 
 class BoundedEvaluator(ReferenceEvaluator):
     """ONNX's evaluator that computes nothing too large, and forgets what it needs no more."""
 
-    def answers(self, feeds: Mapping[str, Any]) -> list[Any]:
-        """Compute all outputs.
+    def answers(self, feeds: Mapping[str, Any], seen: Watch | None = None) -> list[Any]:
+        """Compute all outputs; ``seen`` is told of every float value when it is computed.
 
         Raises:
             UnsupportedModelError: The model asks for too much memory.
@@ -43,6 +46,8 @@ class BoundedEvaluator(ReferenceEvaluator):
                 values[name] = value
                 if isinstance(value, np.ndarray) and id(value) not in given:
                     sizes[name] = value.size
+                if seen is not None and name and getattr(value, "dtype", _NONE).kind == "f":
+                    seen(name, value)
             for name in last:
                 values.pop(name, None)
                 sizes.pop(name, None)
