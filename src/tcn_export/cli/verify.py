@@ -12,7 +12,8 @@ from tcn_export.errors import PARITY_FAILED
 
 @command(
     "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 "
-    "wrong usage, 3 parity was lost, 4 the target cannot run here."
+    "wrong usage, 3 parity was lost, 4 the target cannot run here.",
+    is_gate=True,
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
@@ -35,6 +36,7 @@ def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
 
     loaded = load_bundle(bundle)
     report = verify(loaded, data, threads, screen.progress())
+    screen.judged(report, loaded.manifest, bundle)
     from tcn_export.report import terminal
     from tcn_export.report.json import report_to_json
 

@@ -16,6 +16,7 @@ from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
 from tcn_export.parity.rows import ORACLE, ParityReport, Row
 from tcn_export.report.dependence import TOLD_TOGETHER, dependence_lines
+from tcn_export.report.words import figure, limit
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
@@ -44,8 +45,8 @@ def parity_table(report: ParityReport, everything: bool = False) -> RenderableTy
             row.feed if row.stage == "artifact" else f"{row.feed} ({row.stage})",
             row.output,
             row.metric,
-            _figure(row.value),
-            _limit(row),
+            figure(row.value),
+            limit(row),
             Text(row.status, style=_STYLES[row.status]),
             row.note,
         )
@@ -81,12 +82,12 @@ def _summed_up(rows: Iterable[Row]) -> list[Row]:
 
 def _share_of_limit(row: Row) -> float:
     """How near a row came to its limit; 1 lies on it."""
-    value, limit = row.value, row.limit
+    value, held = row.value, row.limit
     assert isinstance(value, float)
-    assert isinstance(limit, float)
+    assert isinstance(held, float)
     if row.relation == ">=":
-        return limit / value if value else 0.0
-    return value / limit if limit else 0.0
+        return held / value if value else 0.0
+    return value / held if held else 0.0
 
 
 def verdict_line(report: ParityReport, path: str) -> Text:
@@ -239,11 +240,3 @@ def _quantization(entry: Any) -> str:
     left = coverage["left_in_float"]
     how = f"{entry['calibration']} over {entry['windows']} windows"
     return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if left else "")
-
-
-def _figure(value: float | str | None) -> str:
-    return f"{value:.4g}" if isinstance(value, float | int) else str(value)
-
-
-def _limit(row: Row) -> str:
-    return "" if row.limit is None else f"{row.relation} {_figure(row.limit)}"
