@@ -29,7 +29,15 @@ from tcn_export.errors import PARITY_FAILED
     show_default=True,
     help="Threads of the runtime; 0 takes all cores.",
 )
-def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a page with plots; needs the package jinja2.",
+)
+def main(
+    screen: Screen, bundle: Path, data: Path | None, threads: int, html: Path | None
+) -> int:
     """Check that BUNDLE computes on this machine what the eager model computed."""
     from tcn_export.bundle import load_bundle
     from tcn_export.verification import verify
@@ -37,6 +45,11 @@ def main(screen: Screen, bundle: Path, data: Path | None, threads: int) -> int:
     loaded = load_bundle(bundle)
     report = verify(loaded, data, threads, screen.progress())
     screen.judged(report, loaded.manifest, bundle)
+    if html is not None:
+        from tcn_export.files import write_bytes
+        from tcn_export.report.html import html_bytes
+
+        write_bytes(html, html_bytes(loaded, report, threads))
     from tcn_export.report import terminal
     from tcn_export.report.json import report_to_json
 

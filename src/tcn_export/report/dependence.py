@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
@@ -159,3 +161,57 @@ def _scale(first: int, per_column: int, columns: int) -> str:
         if 0 <= column <= columns and (column > len(line) or not line):
             line = line.ljust(column) + mark
     return line
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A layer of the cone: its runs of needed steps, as (first column, columns, level)."""
+
+    layer: str
+    kernel: str
+    needed: int
+    runs: tuple[tuple[int, int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """The cone as strips over ``columns`` columns of ``per_column`` steps each."""
+
+    columns: int
+    first: int
+    per_column: int
+    left_out: int
+    zero_at: float | None
+    rows: tuple[Strip, ...]
+
+
+def cone_strips(entries: Mapping[str, Any]) -> Strips | None:
+    """The drawing of `cone_drawing` for a page; None where there is none."""
+    cone = (entries["dependence"] or {}).get("cone")
+    if cone is None or not cone["rows"]:
+        return None
+    columns = max(len(row["drawn"]) for row in cone["rows"])
+    rows = tuple(
+        Strip(row["layer"], "" if i == 0 else _kernel(row), row["needed"], _runs(row["drawn"]))
+        for i, row in enumerate(cone["rows"])
+    )
+    zero = (-cone["first"] / cone["per_column"] + 0.5) / max(columns, 1)
+    return Strips(
+        columns,
+        cone["first"],
+        cone["per_column"],
+        cone["left_out"],
+        round(100 * zero, 2) if 0 <= zero <= 1 else None,
+        rows,
+    )
+
+
+def _runs(drawn: str) -> tuple[tuple[int, int, str], ...]:
+    levels = {"█": "all", "▒": "some"}
+    runs, column = [], 0
+    for char, group in itertools.groupby(drawn):
+        length = len(list(group))
+        if char in levels:
+            runs.append((column, length, levels[char]))
+        column += length
+    return tuple(runs)
