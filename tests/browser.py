@@ -93,7 +93,10 @@ def browsing(program: str, profile: Path) -> Iterator[Browser]:
     script = f'exec "$0" "$@" 3<&{theirs} 4>&{answering}'
     line = ["bash", "-c", script, program, *_FLAGS, f"--user-data-dir={profile}"]
     with subprocess.Popen(
-        line, pass_fds=(theirs, answering), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        line,
+        pass_fds=(theirs, answering),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     ) as process:
         os.close(theirs)
         os.close(answering)

@@ -46,12 +46,12 @@ def layer_bars(entries: Mapping[str, Any]) -> list[Bar]:
     bars, is_first = [], True
     for entry in layers:
         value, limit = _decibels(entry["sqnr_db"]), _decibels(entry["limit_db"])
-        note = str(entry["operator"])
+        note = ""
         if not entry["within"] and is_first:
-            note, is_first = f"{note}: the first outside its limit", False
+            note, is_first = "the first outside its limit", False
         bars.append(
             Bar(
-                entry["layer"] or entry["node"],
+                f"{entry['layer'] or entry['node']} {entry['operator']}",
                 decibel(value),
                 _length(value, top),
                 "good" if entry["within"] else "bad",

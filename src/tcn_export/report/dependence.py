@@ -153,14 +153,20 @@ def _kernel(row: Mapping[str, Any]) -> str:
 def _scale(first: int, per_column: int, columns: int) -> str:
     """Numbers under the drawing: the first step, the step that is read, and the last."""
     marks = {0: str(first), -first // per_column: "0"}
-    last = first + columns * per_column - 1
-    if last >= per_column:
+    last = _last(first, per_column, columns)
+    if last is not None:
         marks[columns - len(f"+{last}")] = f"+{last}"
     line = ""
     for column, mark in sorted(marks.items()):
         if 0 <= column <= columns and (column > len(line) or not line):
             line = line.ljust(column) + mark
     return line
+
+
+def _last(first: int, per_column: int, columns: int) -> int | None:
+    """The last step of a drawing; None where its last column holds the step that is read."""
+    last = first + columns * per_column - 1
+    return last if last >= per_column else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +185,9 @@ class Strips:
 
     columns: int
     first: int
+    last: int
     per_column: int
     left_out: int
-    zero_at: float | None
     rows: tuple[Strip, ...]
 
 
@@ -195,13 +201,12 @@ def cone_strips(entries: Mapping[str, Any]) -> Strips | None:
         Strip(row["layer"], "" if i == 0 else _kernel(row), row["needed"], _runs(row["drawn"]))
         for i, row in enumerate(cone["rows"])
     )
-    zero = (-cone["first"] / cone["per_column"] + 0.5) / max(columns, 1)
     return Strips(
         columns,
         cone["first"],
+        _last(cone["first"], cone["per_column"], columns) or 0,
         cone["per_column"],
         cone["left_out"],
-        round(100 * zero, 2) if 0 <= zero <= 1 else None,
         rows,
     )
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from tcn_export.parity.golden import Golden
 from tcn_export.report.signals import Outputs
-from tcn_export.report.words import figure
 
 _LEAST = -2  # decades; what is smaller, or larger than the most, shares one bar
 _MOST = 9
@@ -68,7 +67,7 @@ def error_histogram(golden: Golden, outputs: Outputs) -> Histogram | None:
     if not multiples:
         return None
     return Histogram(
-        _bars(np.array(multiples)), len(multiples), figure(max(multiples)), exact, broken
+        _bars(np.array(multiples)), len(multiples), _short(max(multiples)), exact, broken
     )
 
 
@@ -84,14 +83,22 @@ def _bars(multiples: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[Bar,
         low = first + offset
         edges = [10 ** (edge / _PER_DECADE) for edge in (low, low + 1)]
         is_open = low < _LEAST * _PER_DECADE
-        label = f"{edges[0]:.3g}" if low % _PER_DECADE == 0 else ""
+        label = _short(edges[0]) if low % _PER_DECADE == 0 else ""
         bars.append(
             Bar(
-                "0" if is_open else f"{edges[0]:.2g}",
-                f"{edges[1]:.2g}",
+                "0" if is_open else _short(edges[0]),
+                _short(edges[1]),
                 count,
                 round(100 * count / int(counts.max()), 2),
                 "0" if is_open else label,
             )
         )
     return tuple(bars)
+
+
+def _short(number: float) -> str:
+    """A number in few characters: 0.03, 300, 30k, 3M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g}{unit}"
+    return f"{number:.3g}"

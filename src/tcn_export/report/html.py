@@ -17,7 +17,7 @@ from tcn_export.parity.rows import ORACLE, ParityReport
 from tcn_export.report import decisions, words
 from tcn_export.report.dependence import cone_strips, dependence_lines
 from tcn_export.report.error_histogram import error_histogram
-from tcn_export.report.facts import facts, loss_line, score_change
+from tcn_export.report.facts import facts
 from tcn_export.report.signals import Outputs, shown_feeds
 
 if TYPE_CHECKING:
@@ -87,7 +87,6 @@ def _content(
     manifest, entries = bundle.manifest, bundle.manifest.to_json()
     tone = words.tone(report)
     is_open = report.verdict not in ("pass", "fail")
-    scores, loss = entries["parity"].get("scores"), entries["parity"].get("loss")
     return {
         "name": bundle.path.name,
         "manifest": entries,
@@ -98,10 +97,8 @@ def _content(
         "bad_rows": words.at_level(report, "failed", "undecided"),
         "rows": report.rows,
         "words": words,
-        "score": None if scores is None else score_change(scores),
-        "loss": None if loss is None else loss_line(loss),
         "confusions": decisions.confusions(entries),
-        "classes": _class_rows(scores),
+        "classes": _class_rows(entries["parity"].get("scores")),
         "feeds": shown_feeds(manifest, golden, outputs),
         "histogram": None if outputs is None else error_histogram(golden, outputs),
         "layers": decisions.layer_bars(entries),

@@ -70,6 +70,7 @@ def _path(points: list[tuple[float, float]], scale: Scale) -> str:
         if not np.isfinite(value):
             is_down = False
             continue
-        parts.append(f"{'L' if is_down else 'M'}{x:.4g} {100 - scale.place(value):.4g}")
+        y = 96 - 0.92 * scale.place(value)  # room for the line's own width
+        parts.append(f"{'L' if is_down else 'M'}{x:.4g} {y:.4g}")
         is_down = True
     return "".join(parts)

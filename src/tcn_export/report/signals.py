@@ -18,7 +18,7 @@ Outputs = Mapping[str, Mapping[str, Array]]
 """What the artifact answered, by feed and output."""
 _SHOWN = ("real", "single", "impulses")
 _KINDS = {"real": "a real window", "noise": "seeded noise", "stress": "a stress signal"}
-_MOST_CURVES = 8
+_MOST_CURVES = 6
 _MOST_VALUES = 16
 
 

@@ -129,8 +129,10 @@ def with_unit(row: Row, value: float | str | None) -> str:
     """A value of a row, with its unit."""
     if row.metric in _SHARES and isinstance(value, float | int):
         return percent(value)
-    told = unit(row)
-    return f"{figure(value)} {told}" if told and value is not None else figure(value)
+    told, number = unit(row), figure(value)
+    if number == "1":
+        told = told.rstrip("s")
+    return f"{number} {told}" if told else number
 
 
 def told_limit(row: Row) -> str:
