@@ -30,7 +30,7 @@ class Browser:
     """
 
     def __init__(self, requests: int, answers: int) -> None:
-        self._requests, self._answers = requests, os.fdopen(answers, "rb", buffering=0)
+        self._requests, self._answers = requests, answers
         self._number, self._session, self._rest = 0, "", b""
         self.events: list[tuple[str, dict[str, Any]]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -65,7 +65,7 @@ class Browser:
 
     def ask(self, expression: str) -> Any:
         found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        return found["result"]["value"]
+        return found["result"].get("value")
 
     def picture(self) -> bytes:
         """The whole page as PNG."""
@@ -78,7 +78,7 @@ class Browser:
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            part = self._answers.read(65536)
+            part = os.read(self._answers, 65536)
             assert part, "the browser ended"
             self._rest += part
         raw, self._rest = self._rest.split(b"\0", 1)
@@ -106,3 +106,4 @@ def browsing(program: str, profile: Path) -> Iterator[Browser]:
             process.terminate()
             process.wait(timeout=20)
             os.close(ours)
+            os.close(reading)

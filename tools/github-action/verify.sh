@@ -4,11 +4,12 @@
 set -euo pipefail
 
 mkdir -p "$REPORTS"
+rm -f -- "$REPORTS"/[0-9][0-9][0-9]-*.xml "$REPORTS"/[0-9][0-9][0-9]-*.md  # of an earlier run
 worst=0 count=0
 while IFS= read -r pattern; do
     [ -n "${pattern//[[:space:]]/}" ] || continue
     # compgen expands a pattern and nothing else: neither words nor commands.
-    mapfile -t found < <(compgen -G "$pattern" || printf '%s\n' "$pattern")
+    mapfile -t found < <({ compgen -G "$pattern" || printf '%s\n' "$pattern"; } | sort)
     for bundle in "${found[@]}"; do
         count=$((count + 1))
         name=$(printf '%03d-%s' "$count" "$(basename -- "$bundle")")

@@ -6,6 +6,7 @@ stays outside, as HTML, so that it keeps its size on a narrow screen.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,8 +54,10 @@ def curve(signal: NDArray[np.floating], scale: Scale) -> str:
 def _ranges(signal: NDArray[np.floating], scale: Scale) -> str:
     """Least and largest value of every column, joined: nothing that sticks out is lost."""
     points: list[tuple[float, float]] = []
-    for column, part in enumerate(np.array_split(signal, MOST_COLUMNS)):
-        x, finite = 100 * (column + 0.5) / MOST_COLUMNS, part[np.isfinite(part)]
+    edges = [column * len(signal) // MOST_COLUMNS for column in range(MOST_COLUMNS + 1)]
+    for begin, end in itertools.pairwise(edges):
+        part = signal[begin:end]
+        x, finite = 50 * (begin + end) / len(signal), part[np.isfinite(part)]
         if not finite.size or finite.size < part.size:
             points.append((x, float("nan")))
         if finite.size:
