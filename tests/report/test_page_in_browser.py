@@ -86,6 +86,7 @@ def test_page_fits_is_readable_and_asks_for_nothing(browser, pages, name, width,
     assert browser.ask("document.documentElement.scrollWidth") <= width
     browser.ask("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask("document.documentElement.scrollHeight") < 15_000
     assert browser.ask(TOO_SMALL) == 0
     assert browser.ask(CONTRAST) >= 4.5  # WCAG 2, AA
     is_light = browser.ask("getComputedStyle(document.body).backgroundColor") > "rgb(2"
