@@ -23,7 +23,9 @@ def test_undecided_and_waived_are_warnings():
     lines = annotation_lines(of(PASSED, UNDECIDED))
     assert [line.split(" ")[0] for line in lines] == ["::warning"]
     (line,) = annotation_lines(of(PASSED, waived=("real data",)))
-    assert line.startswith("::warning title=tcn-verify m-onnx-int8::Not verified (real data")
+    assert line.startswith(
+        "::warning title=tcn-verify m-onnx-int8::Not verified: real data waived"
+    )
 
 
 def test_error_is_one_line_with_everything_escaped():

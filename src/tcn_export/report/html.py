@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 
 HTML_FILE = "report.html"
 _TEMPLATE = "report.html.j2"
-_ADVICE = {
-    "good": "It answers like the PyTorch model, within limits set by the model itself.",
-    "bad": "It does not compute what the PyTorch model computes. Do not ship it.",
-    "unclear": "What was held to a limit passed, but something was left out. It is no proof.",
-}
-_UNDECIDED = "The data are too few to say whether it keeps its accuracy. It is no proof."
 
 
 def html_bytes(bundle: Bundle, report: ParityReport, threads: int = 0) -> bytes:
@@ -85,14 +79,12 @@ def _content(
 ) -> dict[str, Any]:
     """What the template asks for, by name."""
     manifest, entries = bundle.manifest, bundle.manifest.to_json()
-    tone = words.tone(report)
-    is_open = report.verdict not in ("pass", "fail")
     return {
         "name": bundle.path.name,
         "manifest": entries,
-        "tone": tone,
+        "tone": words.tone(report),
         "verdict": words.verdict(report),
-        "advice": _UNDECIDED if is_open else _ADVICE[tone],
+        "advice": _advice(report),
         "tiles": _tiles(bundle),
         "bad_rows": words.at_level(report, "failed", "undecided"),
         "rows": report.rows,
@@ -111,6 +103,19 @@ def _content(
         "warnings": (entries["dependence"] or {}).get("warnings", ()),
         "origin": _origin(entries),
     }
+
+
+def _advice(report: ParityReport) -> str:
+    """What the verdict means for somebody who has to decide."""
+    if report.verdict == "fail":
+        return "It does not compute what the PyTorch model computes. Do not ship it."
+    if report.verdict != "pass":
+        return "The data are too few to say whether it keeps its accuracy. It is no proof."
+    if report.missing:
+        return "It has not run yet where it is meant to run. It is no proof."
+    if report.waived:
+        return "What was checked agrees with the PyTorch model; what was waived is open."
+    return "It answers like the PyTorch model, within limits set by the model itself."
 
 
 def _tiles(bundle: Bundle) -> dict[str, str]:

@@ -76,9 +76,15 @@ def shown_feeds(manifest: Manifest, golden: Golden, outputs: Outputs | None) -> 
         golden: Inputs and the eager model's answers.
         outputs: The artifact's answers; None where it did not run.
     """
-    by_name = {feed.name: feed for feed in golden.feeds}
-    chosen = [by_name[name] for name in _SHOWN if name in by_name] or list(golden.feeds[:2])
+    drawable = [feed for feed in golden.feeds if _has_a_window(golden, feed)]
+    by_name = {feed.name: feed for feed in drawable}
+    chosen = [by_name[name] for name in _SHOWN if name in by_name] or drawable[:2]
     return [_shown(manifest, golden, feed, (outputs or {}).get(feed.name)) for feed in chosen]
+
+
+def _has_a_window(golden: Golden, feed: Feed) -> bool:
+    arrays = (*feed.inputs.values(), *golden.references[feed.name].float64.values())
+    return all(array.ndim and array.size for array in arrays)
 
 
 def _shown(
