@@ -200,7 +200,7 @@ def test_answers_that_are_not_finite_are_shown_and_counted(
     def broken(*arguments):
         answers = real(*arguments)
         answers["single"]["logits"] = np.full_like(answers["single"]["logits"], np.nan)
-        answers["normal"]["logits"] = answers["normal"]["logits"][:, :2]
+        answers["impulses"]["logits"] = answers["impulses"]["logits"][:, :2]
         return answers
 
     monkeypatch.setattr(html_module, "_answers", broken)
