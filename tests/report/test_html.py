@@ -142,8 +142,11 @@ def test_page_needs_no_torch(tiny_exports, tmp_path):
     assert (ran.code, page.exists()) == (0, True), ran.stderr
 
 
-def test_missing_package_is_named(tiny_exports, monkeypatch):
+def test_missing_package_is_named_before_any_work(tiny_exports, tmp_path, monkeypatch):
     monkeypatch.setattr(html_module, "find_spec", lambda name: None)
+    ran = run(verify_command, tiny_exports["float32"], "--html", tmp_path / "p.html")
+    assert (ran.code, "pip install jinja2" in ran.stderr) == (4, True)
+    assert "Comparing" not in ran.stderr
     with pytest.raises(MissingExtraError, match=r"`jinja2`.*pip install jinja2"):
         page_of(tiny_exports["float32"])
 

@@ -42,6 +42,12 @@ def main(
     from tcn_export.bundle import load_bundle
     from tcn_export.verification import verify
 
+    if html is not None:
+        from tcn_export.files import check_writable
+        from tcn_export.report.html import check_available
+
+        check_available()
+        check_writable(html.parent)
     loaded = load_bundle(bundle)
     report = verify(loaded, data, threads, screen.progress())
     screen.judged(report, loaded.manifest, bundle)

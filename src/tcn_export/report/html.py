@@ -41,18 +41,26 @@ def html_bytes(bundle: Bundle, report: ParityReport, threads: int = 0) -> bytes:
         MissingExtraError: The package that fills the page's templates is not installed.
         BundleError: The golden data are damaged.
     """
-    template = _template()
+    check_available()
     golden = golden_from_bytes(bundle.files[GOLDEN_FILE])
     outputs = None if report.missing else _answers(bundle, golden, threads)
-    return template.render(_content(bundle, report, golden, outputs)).encode()
+    return _template().render(_content(bundle, report, golden, outputs)).encode()
 
 
-def _template() -> Template:
+def check_available() -> None:
+    """Tell, before any work is spent, whether a page can be made here.
+
+    Raises:
+        MissingExtraError: The package that fills the page's templates is not installed.
+    """
     if find_spec("jinja2") is None:
         raise MissingExtraError(
             "the page needs `jinja2`, which the extra `export` brings and which is not "
             "installed here. Install it with: pip install jinja2"
         )
+
+
+def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
