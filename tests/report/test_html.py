@@ -82,6 +82,21 @@ def test_every_section_shows_what_the_manifest_holds(tiny_exports):
     assert page.count("the first outside its limit") == 1
 
 
+def test_figures_that_do_not_belong_together_are_left_out(tiny_exports):
+    """The form of a manifest allows these; an altered one must not end in a traceback."""
+    bundle = filled(load_bundle(tiny_exports["int8"]))
+    parity = dict(bundle.manifest.parity)
+    ragged = {**parity["scores"]["actual"], "confusion": [[1], [2, 3]], "classes": []}
+    layers = [{**parity["layers"][0], "sqnr_db": "loud", "limit_db": "inf"}]
+    for actual in (ragged, {"rmse": 1.0, "mae": None}):
+        scores = {**parity["scores"], "actual": actual}
+        changed = {**parity, "scores": scores, "layers": layers}
+        manifest = replace(bundle.manifest, parity=changed)
+        page = html_bytes(replace(bundle, manifest=manifest), verify(bundle)).decode()
+        assert "Accuracy by class" not in page
+        assert "nan dB" in page
+
+
 def test_page_asks_for_nothing_and_runs_nothing(tiny_exports):
     tags = Page(page_of(tiny_exports["float32"])).tags
     assert not {"script", "link", "img", "iframe", "object", "base"} & {tag for tag, _ in tags}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcn_export.report.facts import MICROSECONDS, coverage_line
-from tcn_export.report.words import decibel
+from tcn_export.report.words import decibel, number
 
 _MOST_CLASSES = 30
 
@@ -39,13 +39,12 @@ class Confusion:
 def layer_bars(entries: Mapping[str, Any]) -> list[Bar]:
     """Noise of every layer, in graph order; the first outside its limit is marked."""
     layers = entries["parity"].get("layers") or ()
-    finite = [
-        v for e in layers for v in (_decibels(e["sqnr_db"]), e["limit_db"]) if _is_finite(v)
-    ]
+    both = [number(entry[key]) for entry in layers for key in ("sqnr_db", "limit_db")]
+    finite = [value for value in both if math.isfinite(value)]
     top = max([*finite, 1.0])
     bars, is_first = [], True
     for entry in layers:
-        value, limit = _decibels(entry["sqnr_db"]), _decibels(entry["limit_db"])
+        value, limit = number(entry["sqnr_db"]), number(entry["limit_db"])
         note = ""
         if not entry["within"] and is_first:
             note, is_first = "the first outside its limit", False
@@ -79,7 +78,7 @@ def latency_bars(entries: Mapping[str, Any]) -> list[tuple[str, list[Bar]]]:
     measured = [e for e in entries.get("candidates") or () if e["median_us"] is not None]
     if measured:
         rows = [
-            (e["precision"], e["median_us"], *_chosen(e["chosen"], e.get("reason") or ""))
+            (candidate_name(e), e["median_us"], *_chosen(e["chosen"], e.get("reason") or ""))
             for e in measured
         ]
         groups.append(("precisions, median", rows))
@@ -88,6 +87,12 @@ def latency_bars(entries: Mapping[str, Any]) -> list[tuple[str, list[Bar]]]:
     if known:
         groups.append(("the price of the accuracy budget, median", known))
     return [(title, list(_bars(rows))) for title, rows in groups]
+
+
+def candidate_name(entry: Mapping[str, Any]) -> str:
+    """A precision, and how many layers of it stayed in float32."""
+    kept = len(entry.get("in_float") or ())
+    return str(entry["precision"]) + (f", {kept} layers in float32" if kept else "")
 
 
 def _chosen(is_chosen: bool, reason: str) -> tuple[str, str]:
@@ -107,9 +112,10 @@ def confusions(entries: Mapping[str, Any]) -> list[Confusion]:
     scores = entries["parity"].get("scores") or {}
     if not (scores.get("reference") or {}).get("confusion"):
         return []
-    before, after = (scores[side]["confusion"] for side in ("reference", "actual"))
+    before, after = (scores[side].get("confusion", []) for side in ("reference", "actual"))
     names = tuple(str(e["name"]) for e in scores["reference"]["classes"])
-    if len(names) > _MOST_CLASSES:
+    sizes = {len(names), len(before), len(after), *map(len, before), *map(len, after)}
+    if len(names) > _MOST_CLASSES or len(sizes) > 1:
         return []
     none = [[0] * len(row) for row in before]
     moved = [
@@ -139,9 +145,10 @@ def quantization_lines(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = entries["quantization"]
     if found is None:
         return []
+    how = ", ".join([found["calibration"], *_improved(found)])
     lines = [
         ("on integers", coverage_line(found)),
-        ("calibration", f"{found['calibration']} over {found['windows']} windows"),
+        ("calibration", f"{how}, over {found['windows']} windows"),
     ]
     if found.get("dialect"):
         lines.append(("made for", str(found["dialect"])))
@@ -149,14 +156,17 @@ def quantization_lines(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines + _saturation_lines(found.get("saturation"))
 
 
+def _improved(recipe: Mapping[str, Any]) -> list[str]:
+    """What was done before the ranges were chosen."""
+    kinds = ("equalized", "bias_corrected")
+    return [kind.replace("_", " ") for kind in kinds if recipe.get(kind)]
+
+
 def _budget_lines(budget: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if budget is None:
         return []
     kept, recipe = budget["in_float"], budget["recipe"]
-    how = [str(recipe["calibration"])]
-    how += [
-        word.replace("_", " ") for word in ("equalized", "bias_corrected") if recipe.get(word)
-    ]
+    how = [str(recipe["calibration"]), *_improved(recipe)]
     lines = [
         ("accuracy budget", f"{budget['max_drop']:g} points"),
         ("recipe", ", ".join(how)),
@@ -176,7 +186,7 @@ def damage_bars(entries: Mapping[str, Any]) -> list[Bar]:
     """Layers by the damage that each does alone, the worst first."""
     budget = (entries["quantization"] or {}).get("budget")
     layers = (budget or {}).get("layers") or ()
-    values = [_decibels(entry["sqnr_db"]) for entry in layers]
+    values = [number(entry["sqnr_db"]) for entry in layers]
     top = max([v for v in values if math.isfinite(v)] + [1.0])
     kept = (budget or {}).get("in_float") or ()
     return [
@@ -209,14 +219,6 @@ def _saturation_lines(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         for entry in found["saturating"]
     ]
     return [*lines, ("advice", str(found["advice"]))] if found.get("advice") else lines
-
-
-def _decibels(value: Any) -> float:
-    return float(value)
-
-
-def _is_finite(value: Any) -> bool:
-    return math.isfinite(float(value))
 
 
 def _length(value: float, longest: float) -> float:

@@ -41,12 +41,16 @@ def facts(entries: Mapping[str, Any]) -> dict[str, str]:
 def score_change(scores: Mapping[str, Any]) -> str:
     """Score of the eager model and of the artifact."""
     before, after = scores["reference"], scores["actual"]
-    if "accuracy" in before:
+    if "accuracy" in before and "accuracy" in after:
         return (
             f"accuracy {percent(before['accuracy'])} → {percent(after['accuracy'])}, "
             f"macro-F1 {before['macro_f1']:.3f} → {after['macro_f1']:.3f}"
         )
-    names = [name for name in ("rmse", "mae", "r2") if before.get(name) is not None]
+    names = [
+        name
+        for name in ("rmse", "mae", "r2")
+        if None not in (before.get(name), after.get(name))
+    ]
     return ", ".join(
         f"{name.upper().replace('R2', 'R²')} {figure(before[name])} → {figure(after[name])}"
         for name in names
@@ -64,7 +68,7 @@ def loss_line(loss: Mapping[str, Any]) -> str:
     told += f"; {loss['windows']} windows"
     if loss.get("changed") is not None:
         told += f", {loss['changed']} changed their answer"
-    if loss.get("needed_windows"):
+    if (loss.get("needed_windows") or 0) > loss["windows"]:
         told += f"; a decision needs about {loss['needed_windows']} windows"
     return told
 

@@ -104,6 +104,7 @@ def _content(
         "layers": decisions.layer_bars(entries),
         "quantization": decisions.quantization_lines(entries),
         "damage": decisions.damage_bars(entries),
+        "candidate_name": decisions.candidate_name,
         "candidates": entries.get("candidates") or (),
         "latency": decisions.latency_bars(entries),
         "cone": cone_strips(entries),
@@ -134,9 +135,8 @@ def _tiles(bundle: Bundle) -> dict[str, str]:
 
 def _class_rows(scores: Mapping[str, Any] | None) -> list[tuple[Any, Any]]:
     """Scores by class, of the eager model and of the artifact."""
-    if scores is None or not scores["reference"].get("classes"):
-        return []
-    return list(zip(scores["reference"]["classes"], scores["actual"]["classes"], strict=True))
+    before, after = ((scores or {}).get(side, {}) for side in ("reference", "actual"))
+    return list(zip(before.get("classes", ()), after.get("classes", ()), strict=False))
 
 
 def _origin(entries: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -153,7 +153,15 @@ def percent(share: float) -> str:
     return f"{'> 99.99' if told == '100.00' and share < 1 else told} %"
 
 
+def number(value: Any) -> float:
+    """A number of a manifest, where those that JSON lacks are text; nan where it is none."""
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
 def decibel(value: Any) -> str:
-    """A ratio in dB; manifests hold the infinite one as text."""
-    number = float(value)
-    return "exact" if math.isinf(number) and number > 0 else f"{number:.1f} dB"
+    """A ratio in dB; the infinite one is an exact answer's."""
+    found = number(value)
+    return "exact" if found == math.inf else f"{found:.1f} dB"
