@@ -14,7 +14,8 @@ from tcn_export.judging import Stages
 from tcn_export.laying_out import Choice, choose, layouts
 from tcn_export.options import ExportOptions
 from tcn_export.progress import Progress
-from tcn_export.quantizing import quantize_graphs
+from tcn_export.quantize.recipe import Recipe
+from tcn_export.quantizing import equalized, quantize_graphs
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
 
@@ -44,6 +45,7 @@ def build(
     source: Source,
     data: ExportData | None,
     options: ExportOptions,
+    recipe: Recipe,
     progress: Progress,
 ) -> Built:
     """Convert a graph to the precision, in every layout, and take the fastest.
@@ -53,30 +55,31 @@ def build(
         source: Holds the eager model.
         data: Windows that calibrate and judge; None for the stress set alone.
         options: What was asked.
+        recipe: How int8 is made.
         progress: Told of every stage.
 
     Raises:
         ExportError: What its subclasses say.
     """
-    target = load_target(options.target)
+    target, precision = load_target(options.target), options.precision
+    assert precision != "auto", "made of candidates that each have one"
     # What TensorRT gets is judged on the CPU first: the same file means the same everywhere.
     cpu = load_target("onnx") if options.target == "trt" else target
-    floats = layouts(graph, options)
+    floats = layouts(equalized(graph) if recipe.equalize else graph, options)
     converted, how = floats, None
     rounded: dict[str, Graph] = {}
     if options.precision == "float16":
         converted, rounded = halve_graphs(floats, source, data, options, progress)
     elif options.precision == "int8":
         assert data is not None
-        converted, how = quantize_graphs(floats, data, options, progress)
+        converted, how = quantize_graphs(floats, data, options, recipe, progress)
     artifact, artifacts = None, {}
     if options.target == "trt":
         choice = Choice(next(iter(converted)))
     else:
         settings = {"cuda_graph": True} if options.cuda_graph else {}
         artifacts = {
-            name: target.build(each, options.precision, settings)
-            for name, each in converted.items()
+            name: target.build(each, precision, settings) for name, each in converted.items()
         }
         choice = choose(artifacts, one_window(source, graph.signature, options.seed), progress)
         artifact = artifacts[choice.name]
@@ -87,7 +90,7 @@ def build(
     if options.precision == "float16" and options.target != "cuda":  # which rounds by itself
         stages = replace(stages, rounded=cpu.build(rounded[choice.name], "float16"))
     if artifact is None:
-        stages = replace(stages, on_the_cpu=cpu.build(final, options.precision))
+        stages = replace(stages, on_the_cpu=cpu.build(final, precision))
         return _deploy(final, choice, stages, how, source, data, options, progress)
     if how is not None:
         coverage = {name: _coverage(floats[name], a) for name, a in artifacts.items()}
@@ -117,7 +120,8 @@ def _deploy(
     from tcn_export.targets.tensorrt.deployment import deploy
 
     settings = engine_settings(source, graph, data, options)
-    artifact = load_target("trt").build(graph, options.precision, settings)
+    assert stages.on_the_cpu is not None
+    artifact = load_target("trt").build(graph, stages.on_the_cpu.precision, settings)
     deployment = deploy(artifact, graph.model, progress, not options.bundle_only)
     if how is not None:
         how["coverage"] = integer_coverage(graph, deployment)

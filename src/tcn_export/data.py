@@ -63,7 +63,7 @@ class Windows:
         for array in (self.x, self.y):
             if array is not None:
                 digest.update(f"{array.dtype} {array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+                digest.update(np.ascontiguousarray(array).data)  # no copy where it is whole
         return digest.hexdigest()
 
 

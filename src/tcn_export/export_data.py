@@ -64,7 +64,7 @@ def read_export_data(
         return ExportData(NOISE, *halves, "noise")
     dataset = load_dataset(Path(options.data))
     check_class_names(dataset.class_names, source.classes, str(options.data))
-    calibration = dataset.calibration if options.precision == "int8" else None
+    calibration = dataset.calibration if options.may_quantize else None
     for windows in filter(None, (calibration, dataset.parity)):
         check_fit(windows, signature, source.task, source.classes, str(options.data))
         if np.ptp(windows.x) == 0:

@@ -32,14 +32,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OutputError: The path cannot be written.
     """
-    temporary = _sibling(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write_synced(temporary, content)
-        temporary.replace(path)
+        _write_whole(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
@@ -54,6 +49,15 @@ def append_text(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def write_bytes_if_possible(path: Path, content: bytes) -> bool:
+    """`write_bytes` for what can be done without; False where the path cannot be written."""
+    try:
+        _write_whole(path, content)
+    except OSError:
+        return False
+    return True
 
 
 def write_folder(path: Path, files: dict[str, bytes], replace: bool) -> None:
@@ -116,6 +120,18 @@ def check_writable(folder: Path) -> None:
 
 def _sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = _sibling(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_synced(temporary, content)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -1,23 +1,21 @@
-"""The verdict on an artifact while it is exported, with the eager model at hand."""
+"""The verdict on an artifact while it is exported, beside the eager model's answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
-from tcn_export.export_data import ExportData, golden_feeds
+from tcn_export.export_data import ExportData
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
+from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.gate import Gate
-from tcn_export.parity.golden import Golden, WindowAnswers
-from tcn_export.parity.rows import ORACLE, ParityReport, Row, Stage, baseline, waive
+from tcn_export.parity.golden import Golden
+from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
+from tcn_export.parity.scoring import allow_undecided, tell
 from tcn_export.progress import Progress
+from tcn_export.referring import References
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact, Runner
-
-if TYPE_CHECKING:
-    from tcn_export.parity.oracle import Oracle
-    from tcn_export.source.base import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,65 +39,70 @@ class Stages:
 
 
 def judge(
-    source: Source,
+    references: References,
     artifact: Artifact,
     stages: Stages,
     data: ExportData | None,
     options: ExportOptions,
     progress: Progress,
+    looks: int = 1,
 ) -> tuple[Golden, ParityReport]:
-    """Run an artifact beside the eager model.
+    """Run an artifact, and compare its answers with the eager model's.
 
     Args:
-        source: Holds the eager model.
+        references: The eager model's answers.
         artifact: What is judged.
         stages: What is judged beside it.
         data: Windows to judge on; None for the stress set alone.
-        options: Limits and seed.
+        options: Limits.
         progress: Told of every stage.
+        looks: How many artifacts are judged on these windows, of which one is taken. Each is
+            held to a bound that is so many times less often wrong (Bonferroni).
 
     Returns:
         The golden data for the bundle, and the report.
     """
-    from tcn_export.parity.oracle import Oracle
-
-    oracle = Oracle(source.module, source.signature, bool(source.only_single))
-    told = f"float32: {source.only_single}" if source.only_single else ORACLE
-    gate = Gate(artifact.precision, artifact.signature, source.task == "classification")
-    feeds = golden_feeds(source, artifact.signature, data, options.seed)
-    with progress.stage("Comparing with the eager model", len(feeds)) as advance:
-        references = {}
-        for feed in feeds:
-            references[feed.name] = oracle.run(feed.inputs)
-            advance()
-        golden = Golden(feeds, references, source.classes)
-        rows = _judge_before(gate, golden, stages.before)
-        on_the_cpu: list[Row] = []
-        if stages.on_the_cpu is not None:
-            cpu = _runner(stages.on_the_cpu)
-            on_the_cpu = _at("on the CPU", gate.judge_golden(golden, cpu))
-            rows += on_the_cpu
-        if stages.rounded is not None:
-            rows += _at(
-                "rounded to float16", gate.judge_golden(golden, _runner(stages.rounded))
-            )
-        if not stages.missing:
-            # One file means one thing: the device is held to what the CPU made of it.
-            same = baseline(row.to_json() for row in on_the_cpu) if on_the_cpu else None
-            rows += replace(gate, baseline=same).judge_golden(golden, _runner(artifact))
+    golden, told = references.golden, references.told
+    gate = Gate(artifact.precision, artifact.signature, references.is_classification)
+    with progress.stage("Comparing with the eager model"):
+        rows = _judge_feeds(gate, golden, artifact, stages)
     if data is None:
         return golden, ParityReport(tuple(rows), missing=stages.missing, oracle=told)
     runner = _runner(_for_windows(artifact, stages))
-    more, answers = _judge_windows(gate, oracle, runner, data, options, progress)
+    limits = parity_windows.Limits(options.max_drop, ALPHA / looks)
+    more, answer = _judge_windows(gate, references, runner, data, limits, progress)
+    scored = tell(data.parity, answer.oracle, answer.actual, golden.classes, limits)
     if stages.rounded is not None and _for_windows(artifact, stages) is stages.rounded:
         more = _at("rounded to float16", more)
     elif stages.missing:
         more = _at("on the CPU", more)
-    golden = replace(golden, windows=answers)
+    golden = replace(golden, windows=answer.oracle)
     waived: tuple[str, ...] = ()
     if data.kind == "noise":
         more, waived = waive(more, "seeded noise"), ("real data",)
-    return golden, ParityReport((*rows, *more), waived, stages.missing, told)
+    elif options.allow_undecided:
+        more, waived = allow_undecided(more, scored)
+    report = ParityReport(
+        (*rows, *more), waived, stages.missing, told, scored.scores, scored.loss
+    )
+    return golden, report
+
+
+def _judge_feeds(gate: Gate, golden: Golden, artifact: Artifact, stages: Stages) -> list[Row]:
+    """The rows of the golden feeds, of the artifact and of what is judged beside it."""
+    rows = _judge_before(gate, golden, stages.before)
+    on_the_cpu: list[Row] = []
+    if stages.on_the_cpu is not None:
+        cpu = _runner(stages.on_the_cpu)
+        on_the_cpu = _at("on the CPU", gate.judge_golden(golden, cpu))
+        rows += on_the_cpu
+    if stages.rounded is not None:
+        rows += _at("rounded to float16", gate.judge_golden(golden, _runner(stages.rounded)))
+    if not stages.missing:
+        # One file means one thing: the device is held to what the CPU made of it.
+        same = baseline(row.to_json() for row in on_the_cpu) if on_the_cpu else None
+        rows += replace(gate, baseline=same).judge_golden(golden, _runner(artifact))
+    return rows
 
 
 def _for_windows(artifact: Artifact, stages: Stages) -> Artifact:
@@ -122,12 +125,12 @@ def _at(stage: Stage, rows: list[Row]) -> list[Row]:
 
 def _judge_windows(
     gate: Gate,
-    oracle: Oracle,
+    references: References,
     runner: Runner,
     data: ExportData,
-    options: ExportOptions,
+    limits: parity_windows.Limits,
     progress: Progress,
-) -> tuple[list[Row], WindowAnswers]:
+) -> tuple[list[Row], parity_windows.Comparison]:
     name = gate.signature.inputs[0].name
     outputs = tuple(spec.name for spec in gate.signature.outputs)
     windows = data.parity
@@ -136,7 +139,7 @@ def _judge_windows(
             windows,
             outputs,
             parity_windows.run_batches(runner, name, windows.x, advance),
-            oracle.batches(name, windows.x, both=gate.precision == "float32"),
+            references.windows,
             gate.is_classification,
         )
     rows: list[Row] = []
@@ -144,10 +147,8 @@ def _judge_windows(
         held, judged = gate, windows
         if output != outputs[0]:  # the labels are about the answer
             held, judged = replace(gate, is_classification=False), replace(windows, y=None)
-        rows += parity_windows.judge_comparison(
-            held, output, judged, comparison, options.max_drop
-        )
-    return rows, comparisons[outputs[0]].oracle
+        rows += parity_windows.judge_comparison(held, output, judged, comparison, limits)
+    return rows, comparisons[outputs[0]]
 
 
 def _runner(artifact: Artifact) -> Runner:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
-from tcn_export.parity.rows import ORACLE, Stage
+from tcn_export.parity.form import LATER, PARITY
+from tcn_export.quantize.form import COVERAGE, QUANTIZATION
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Kind, Maybe
 from tcn_export.targets.base import Mode, Precision
 
@@ -29,17 +30,6 @@ _STATE = {
     "shape": [(TEXT, int)],
     "dtype": _DTYPES,
     "in_place": bool,
-}
-_ROW = {
-    "feed": TEXT,
-    "output": TEXT,
-    "metric": TEXT,
-    "value": (TEXT, NUMBER),
-    "relation": TEXT,
-    "limit": (None, TEXT, NUMBER),
-    "status": {"pass", "fail", "waived", "recorded"},
-    "note": TEXT,
-    "stage": set(get_args(Stage)),
 }
 _MOST = 2**53
 
@@ -92,11 +82,6 @@ _DEPENDENCE = {
         },
     ),
 }
-_COVERAGE = {
-    "integer_convolutions": int,
-    "convolutions": int,
-    "left_in_float": [TEXT],
-}
 _LAYOUT = {
     "choice": TEXT,
     "measured_on": {"cpu": TEXT},
@@ -107,7 +92,7 @@ _LAYOUT = {
             "file": TEXT,
             "median_us": NUMBER,
             "p90_us": NUMBER,
-            "coverage": Maybe(_COVERAGE),
+            "coverage": Maybe(COVERAGE),
         }
     ],
 }
@@ -140,24 +125,24 @@ _FORM = {
             "seconds": NUMBER,
         }
     ],
-    "quantization": (
+    "quantization": (None, QUANTIZATION),
+    "candidates": (
         None,
-        {
-            "calibration": TEXT,
-            "windows": int,
-            "coverage": _COVERAGE,
-        },
+        [
+            {
+                "precision": TEXT,
+                "in_float": [TEXT],
+                "median_us": NUMBER,
+                "verdict": PARITY["verdict"],
+                "reason": TEXT,
+                "chosen": bool,
+            }
+        ],
     ),
     "layout": (None, _LAYOUT),
     "engine": (None, TEXT),
     "builder": (None, Each(ANYTHING)),
-    "parity": {
-        "verdict": {"pass", "fail"},
-        "oracle": TEXT,
-        "rows": [_ROW],
-        "max_drop": NUMBER,
-        "data": (None, {"name": TEXT, "sha256": TEXT, "windows": int, "labelled": bool}),
-    },
+    "parity": PARITY,
     "latency": (
         None,
         {
@@ -174,10 +159,11 @@ _FORM = {
 }
 _LATER: dict[str, Any] = {
     "settings": {}, "dependence": None, "layout": None, "engine": None, "builder": None,
+    "candidates": None,
 }  # fmt: skip
 """What older bundles lack, and what that means."""
 _LATER_WITHIN: dict[str, Any] = {
-    "source": {"notes": []}, "parity": {"oracle": ORACLE}, "dependence": {"is_dynamic": False},
+    "source": {"notes": []}, "parity": LATER, "dependence": {"is_dynamic": False},
 }  # fmt: skip
 """The same, of what is within these."""
 _AS_THEY_ARE = _FORM.keys() - {
@@ -194,6 +180,7 @@ class Manifest:
     older bundles. ``engine`` says whether there is one, and ``builder`` what its builder said;
     both are None for targets without engines. ``layout`` says which reformulation of the graph
     was chosen among which, by what they took and where; None where there was no choice.
+    ``candidates`` are the precisions that were made to choose from, if any.
     """
 
     name: str
@@ -215,6 +202,7 @@ class Manifest:
     verified: bool
     waived: tuple[str, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    candidates: Sequence[Mapping[str, Any]] | None = None
     layout: Mapping[str, Any] | None = None
     engine: str | None = None
     builder: Mapping[str, Any] | None = None
@@ -251,6 +239,7 @@ class Manifest:
             "host": dict(self.host),
             "rewrites": [dict(step) for step in self.rewrites],
             "quantization": dict(self.quantization) if self.quantization else None,
+            "candidates": None if self.candidates is None else list(self.candidates),
             "layout": dict(self.layout) if self.layout is not None else None,
             "engine": self.engine,
             "builder": dict(self.builder) if self.builder is not None else None,

@@ -28,7 +28,8 @@ DEFAULT_OPSETS = {"onnx": 20, "cuda": 20, "trt": 18}
 """20: the newest one whose QuantizeLinear every current ONNX Runtime has kernels for. 18: the
 oldest one that PyTorch exports without conversion, which every TensorRT since 10.3 reads."""
 AUTO = "auto"
-"""Given as layout: choose the one that is fastest here."""
+"""Given as layout: choose the one that is fastest here. Given as precision: the fastest that
+passes."""
 LAYOUTS = {
     "onnx": ("1d", "1d-direct", "1d-padded", "2d", "2d-padded", "2d-fused"),
     "cuda": ("1d", "1d-direct", "2d"),
@@ -46,7 +47,8 @@ class ExportOptions:
 
     Attributes:
         target: Where the artifact runs.
-        precision: Arithmetic of the artifact.
+        precision: Arithmetic of the artifact; `AUTO` measures float32 and int8 on this machine
+            and takes the fastest that passes.
         data: An npz file of windows (see `data`), `NOISE`, or None.
         length: Steps of the window; None takes those of the training, `DYNAMIC` keeps it
             symbolic.
@@ -54,6 +56,8 @@ class ExportOptions:
         calibration: How int8 ranges are chosen.
         calibration_windows: At most so many training windows calibrate, evenly spaced.
         max_drop: Points of accuracy that int8 may lose (upper 95 % bound).
+        int8_only: Keep no layer in float32, and try no other ranges, where int8 loses more.
+        allow_undecided: Where too few windows can show that, waive it.
         out: Folder that gets the bundle.
         name: Of the bundle; None takes the model file's stem.
         overwrite: Replace an existing bundle.
@@ -77,13 +81,15 @@ class ExportOptions:
     """
 
     target: Literal["onnx", "cuda", "trt"] = "onnx"
-    precision: Precision = "float32"
+    precision: Precision | Literal["auto"] = "float32"
     data: Path | str | None = None
     length: int | str | None = None
     opset: int | None = None
     calibration: Method = "minmax"
     calibration_windows: int = CALIBRATION_WINDOWS
     max_drop: float = MAX_DROP_POINTS
+    int8_only: bool = False
+    allow_undecided: bool = False
     out: Path = Path("exported")
     name: str | None = None
     overwrite: bool = False
@@ -103,18 +109,18 @@ class ExportOptions:
     def __post_init__(self) -> None:
         for name, value, choices in (
             ("target", self.target, TARGETS),
-            ("precision", self.precision, get_args(Precision)),
+            ("precision", self.precision, (*get_args(Precision), AUTO)),
             ("calibration", self.calibration, METHODS),
         ):
             if value not in choices:
                 raise UsageError(f"the {name} {value!r} is none of {', '.join(choices)}.")
         self._check_target()
-        if self.precision == "int8" and self.data is None:
+        if self.may_quantize and self.data is None:
             raise UsageError(
-                "int8 needs real windows to calibrate on and to judge the loss: give --data "
-                "FILE.npz (or --data noise, for timing only)."
+                f"{self.precision} needs real windows to calibrate on and to judge the loss: "
+                "give --data FILE.npz (or --data noise, for timing only)."
             )
-        newest = DIALECTS[self.target].newest_opset if self.precision == "int8" else None
+        newest = DIALECTS[self.target].newest_opset if self.may_quantize else None
         if newest is not None and self.operator_set > newest:
             raise UsageError(
                 f"int8 needs an opset of at most {newest}, and {self.opset} was asked for: "
@@ -149,6 +155,11 @@ class ExportOptions:
         _check_foreign(self)
 
     @property
+    def may_quantize(self) -> bool:
+        """Whether int8 is made, alone or beside others."""
+        return self.precision in ("int8", AUTO)
+
+    @property
     def operator_set(self) -> int:
         """The ONNX operator set version that is exported."""
         return DEFAULT_OPSETS[self.target] if self.opset is None else self.opset
@@ -169,6 +180,11 @@ class ExportOptions:
 
     def _check_target(self) -> None:
         """Raise `UsageError` where the target cannot do what the other options ask."""
+        if self.precision == AUTO and self.target != "onnx":
+            raise UsageError(
+                "the precision auto measures candidates in ONNX Runtime on this machine's "
+                f"CPU, which says nothing about the target {self.target}. Name a precision."
+            )
         if self.target == "cuda" and self.precision == "int8":
             raise UsageError(
                 "ONNX Runtime computes a quantised graph in float on CUDA: int8 would cost "

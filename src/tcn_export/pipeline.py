@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 from tcn_export import extras
 from tcn_export.bench import Latency, measure_latency
-from tcn_export.building import build
 from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
+from tcn_export.choosing import make
 from tcn_export.deploying import engine_latency, kit_files
 from tcn_export.describing import describe
 from tcn_export.export_data import informed, read_export_data
 from tcn_export.files import check_writable
 from tcn_export.graph import Graph
-from tcn_export.judging import judge
+from tcn_export.making import Workshop
 from tcn_export.measuring import measure_dependence
 from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
 from tcn_export.progress import Progress, Silent
+from tcn_export.referring import refer
 from tcn_export.report.html import HTML_FILE, html_bytes
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.source.reading import kind_of, read_source
@@ -75,8 +76,9 @@ def export(
     with progress.stage("Measuring what the outputs depend on"):
         dependence = measure_dependence(source, captured, options.seed)
     graph = _simplify(captured, options)
-    built = build(graph, source, data, options, progress)
-    golden, report = judge(source, built.artifact, built.stages, data, options, progress)
+    references = refer(source, graph.signature, data, options, progress)
+    made = make(Workshop(graph, source, data, references, options, progress))
+    built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:
         report = replace(report, waived=(*report.waived, ON_THE_DEVICE))
     latency = None
@@ -89,7 +91,8 @@ def export(
     manifest = describe(
         source, built.artifact, built.graph, data, options, report, latency,
         quantization=built.quantization, engine=built.engine, builder=built.builder,
-        **dependence.to_json(), layout=built.choice.to_json(built.artifact.model),
+        candidates=made.candidates, layout=built.choice.to_json(built.artifact.model),
+        **dependence.to_json(),
     )  # fmt: skip
     files = {
         **built.artifact.files,

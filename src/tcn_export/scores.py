@@ -38,6 +38,8 @@ class ClassificationScores:
     accuracy: float
     macro_f1: float
     classes: tuple[ClassScore, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    """Windows (or steps) by true class (rows) and answered class (columns)."""
 
     def to_json(self) -> dict[str, Any]:
         """All figures, in JSON types."""
@@ -45,7 +47,24 @@ class ClassificationScores:
             "accuracy": self.accuracy,
             "macro_f1": self.macro_f1,
             "classes": [row.to_json() for row in self.classes],
+            "confusion": [list(row) for row in self.confusion],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionScores:
+    """Errors in the units of the targets; ``r2`` is the share of their variance explained.
+
+    ``mae`` is None where nobody kept absolute errors, ``r2`` where the targets never change.
+    """
+
+    rmse: float
+    mae: float | None
+    r2: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """All figures, in JSON types."""
+        return {"rmse": self.rmse, "mae": self.mae, "r2": self.r2}
 
 
 def confusion_matrix(
@@ -74,7 +93,26 @@ def classification_scores(
         ClassScore(name, float(p), float(s), float(f), int(n))
         for name, p, s, f, n in zip(names, precision, sensitivity, f1, support, strict=True)
     )
-    return ClassificationScores(float(hits.sum() / table.sum()), float(np.nanmean(f1)), rows)
+    return ClassificationScores(
+        float(hits.sum() / table.sum()),
+        float(np.nanmean(f1)),
+        rows,
+        tuple(tuple(row) for row in table.tolist()),
+    )
+
+
+def regression_scores(
+    truth: NDArray[Any],
+    squared_error: NDArray[np.float64],
+    absolute_error: NDArray[np.float64] | None,
+) -> RegressionScores:
+    """Score a regression from the mean errors of each window, both of shape (windows,)."""
+    mean, variance = float(squared_error.mean()), float(np.var(truth.astype(np.float64)))
+    return RegressionScores(
+        rmse=math.sqrt(mean),
+        mae=None if absolute_error is None else float(absolute_error.mean()),
+        r2=1 - mean / variance if variance > 0 else None,
+    )
 
 
 def mean_squared_error(truth: NDArray[np.floating], answer: NDArray[np.floating]) -> float:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from tcn_export.bundle import Bundle, load_bundle
 from tcn_export.errors import BundleError
+from tcn_export.manifest import Manifest
 from tcn_export.npz import load_dataset
 from tcn_export.parity import windows as parity_windows
+from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.fit import check_class_names, check_fit
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import (
@@ -17,7 +21,16 @@ from tcn_export.parity.golden import (
     WindowAnswers,
     golden_from_bytes,
 )
-from tcn_export.parity.rows import ParityReport, Row, as_exported, baseline, remaining
+from tcn_export.parity.rows import (
+    BOUNDS,
+    ParityReport,
+    Row,
+    as_exported,
+    baseline,
+    judge_export,
+    remaining,
+)
+from tcn_export.parity.scoring import Told, allow_undecided, tell
 from tcn_export.progress import Progress, Silent
 from tcn_export.targets.base import Runner
 
@@ -53,21 +66,28 @@ def verify(
     )
     runner = bundle.runner(threads)
     rows = [
-        as_exported("verdict of the export", manifest.parity["verdict"], "pass"),
+        judge_export(manifest.parity),
         as_exported("class order", *_told(manifest.classes, golden.classes)),
     ]
     with progress.stage("Comparing with the golden data", len(golden.feeds)) as advance:
         rows += gate.judge_golden(golden, runner, advance)
+    told = Told()
     if data is not None:
-        rows += _judge_data(bundle, gate, golden, runner, Path(data), progress)
-    oracle = manifest.parity["oracle"]
-    return ParityReport(tuple(rows), remaining(manifest.waived), oracle=oracle)
+        more, told = _judge_data(bundle, gate, golden, runner, Path(data), progress)
+        rows += more
+    return ParityReport(
+        tuple(rows),
+        remaining(manifest.waived),
+        oracle=manifest.parity["oracle"],
+        scores=told.scores,
+        loss=told.loss,
+    )
 
 
 def _judge_data(
     bundle: Bundle, gate: Gate, golden: Golden, runner: Runner, path: Path, progress: Progress
-) -> list[Row]:
-    manifest = bundle.manifest
+) -> tuple[list[Row], Told]:
+    manifest, told = bundle.manifest, Told()
     dataset = load_dataset(path)
     windows = dataset.parity
     check_class_names(dataset.class_names, manifest.classes, str(path))
@@ -82,20 +102,42 @@ def _judge_data(
     same = judged_on.get("sha256") == windows.digest()
     if actual.fault is None and same and golden.windows is not None:
         _check_answers(bundle, golden.windows, actual)
-        max_drop = float(manifest.parity["max_drop"])
-        rows += parity_windows.judge_answers(
-            gate, output, windows, actual, golden.windows, max_drop
+        limits = _limits(manifest)
+        more = parity_windows.judge_answers(
+            gate, output, windows, actual, golden.windows, limits
         )
+        told = tell(windows, golden.windows, actual, manifest.classes, limits)
+        exported = manifest.parity["rows"]
+        if any(row["status"] == "waived" and row["metric"] in BOUNDS for row in exported):
+            more, _ = allow_undecided(more, told)
+        rows += more
     elif actual.fault is None:
         rows += parity_windows.report_score(output, windows, actual)
-    return rows
+    return rows, told
+
+
+def _limits(manifest: Manifest) -> parity_windows.Limits:
+    """Those of the export, which may have judged several candidates on the windows."""
+    loss = manifest.parity["loss"]
+    alpha = ALPHA if loss is None else 1 - loss["confidence"]
+    return parity_windows.Limits(float(manifest.parity["max_drop"]), alpha)
 
 
 def _check_answers(bundle: Bundle, kept: WindowAnswers, actual: WindowAnswers) -> None:
-    for one, other in (
-        (kept.answers, actual.answers),
-        (kept.squared_error, actual.squared_error),
+    """Raise `BundleError` unless the eager answers belong to these windows."""
+    for error in (kept.squared_error, kept.absolute_error):
+        if error is not None and not (np.isfinite(error) & (error >= 0)).all():
+            raise BundleError(
+                f"{GOLDEN_FILE} of {bundle.path} keeps errors of windows that are no numbers, "
+                "or negative. It was altered; export the model again."
+            )
+    for one, other, is_later in (
+        (kept.answers, actual.answers, False),
+        (kept.squared_error, actual.squared_error, False),
+        (kept.absolute_error, actual.absolute_error, True),
     ):
+        if one is None and is_later:
+            continue
         if (one is None) != (other is None) or (
             one is not None and other is not None and one.shape != other.shape
         ):

@@ -8,9 +8,9 @@ import pytest
 from tcn_export.graph import Signature, TensorSpec
 from tcn_export.parity import tolerance
 from tcn_export.parity.gate import Gate, fall
-from tcn_export.parity.golden import Feed, Reference
+from tcn_export.parity.golden import Feed, Golden, Reference
 from tcn_export.parity.rows import ParityReport, Row, waive
-from tcn_export.parity.statistics import Loss
+from tcn_export.parity.statistics import AccuracyLoss
 
 SIGNATURE = Signature((), (TensorSpec("y", "float32", ("batch", 3)),))
 FEED = Feed("real", "real", {})
@@ -37,6 +37,21 @@ def test_verdict_needs_something_judged():
     assert ParityReport((row("recorded"),)).verdict == "fail"
     assert ParityReport((row("pass"), row("recorded"))).verdict == "pass"
     assert ParityReport((row("pass"), row("fail"))).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "verdict"),
+    [
+        (("pass", "undecided"), "undecided"),
+        (("undecided", "waived"), "undecided"),
+        (("pass", "undecided", "fail"), "fail"),
+        (("pass", "waived"), "pass"),
+    ],
+)
+def test_what_is_lost_outweighs_what_is_open_and_that_what_passed(statuses, verdict):
+    report = ParityReport(tuple(map(row, statuses)))
+    assert report.verdict == verdict
+    assert report.verified == (verdict == "pass")
 
 
 def test_waived_checks_leave_nothing_verified():
@@ -137,12 +152,58 @@ def test_regressions_have_no_top_answer():
     assert "agreement" not in {r.metric for r in rows}
 
 
-@pytest.mark.parametrize(("upper", "status"), [(0.99, "pass"), (1.0, "pass"), (1.01, "fail")])
-def test_loss_is_judged_by_its_upper_bound(upper, status):
-    loss = Loss(lost=0.0, upper=upper, reference=0.9, actual=0.9, windows=10, note="")
-    judged = Gate("int8", SIGNATURE, True).judge_loss("windows", "y", loss, max_drop=1.0)
+def loss(**figures):
+    given = {"lost": 0.0, "upper": 0.5, "windows": 1000, "rates": (0.0, 0.0)} | figures
+    unseen = {"reference": 0.9, "actual": 0.9, "note": "told", "alpha": 0.05}
+    return AccuracyLoss(**given, **unseen, spoiled=0, mended=0, changed=0)
+
+
+@pytest.mark.parametrize(
+    ("figures", "status"),
+    [
+        ({"upper": 0.99}, "pass"),
+        ({"upper": 1.0}, "pass"),
+        ({"upper": 1.01}, "fail"),
+        ({"upper": 1.0, "windows": 10}, "pass"),  # mended answers may lower a bound
+        ({"upper": 1.01, "windows": 299}, "fail"),
+        ({"upper": 1.01, "windows": 298}, "undecided"),
+        ({"upper": 30.0, "lost": 1.0, "windows": 298}, "undecided"),
+        ({"upper": 30.0, "lost": 1.01, "windows": 298}, "fail"),
+        ({"upper": float("nan")}, "fail"),
+        ({"upper": float("nan"), "lost": float("nan"), "windows": 10}, "fail"),
+    ],
+)
+def test_loss_is_judged_by_its_bound_where_the_windows_could_show_one(figures, status):
+    judged = Gate("int8", SIGNATURE, True).judge_loss("windows", "y", loss(**figures), 1.0)
     assert judged.status == status
     assert judged.metric == "accuracy_lost_upper95_points"
+
+
+@pytest.mark.parametrize(
+    ("figures", "max_drop", "note"),
+    [
+        ({}, 1.0, "150 windows cannot show a loss below 1 point; 299 can"),
+        ({}, 0.5, "150 windows cannot show a loss below 0.5 points; 598 can"),
+        ({}, 0.0, "150 windows cannot show a loss below 0 points; no number can"),
+        (
+            {"lost": 2 / 3, "rates": (1 / 150, 0.0)},
+            1.0,
+            "150 windows cannot show a loss below 1 point; 299 can, and at the loss seen "
+            "(+0.67 points) about 2,665",
+        ),
+    ],
+)
+def test_what_cannot_be_decided_says_how_many_windows_it_takes(figures, max_drop, note):
+    found = loss(upper=3.0, windows=150, **figures)
+    judged = Gate("int8", SIGNATURE, True).judge_loss("windows", "y", found, max_drop)
+    assert (judged.status, judged.note) == ("undecided", note)
+
+
+def test_bound_that_fails_says_how_many_windows_such_a_loss_takes():
+    found = loss(upper=1.45, lost=0.5, windows=400, rates=(0.005, 0.0))
+    judged = Gate("int8", SIGNATURE, True).judge_loss("windows", "y", found, 1.0)
+    assert judged.status == "fail"
+    assert "the bound takes about 1," in judged.note
 
 
 def test_int8_may_stand_still_where_the_oracle_hardly_moves():
@@ -162,10 +223,82 @@ def test_report_is_json_even_with_infinite_values():
     assert values == ["inf", "nan"]
 
 
-def test_a_network_without_an_answer_is_told_apart_from_one_that_overflows():
+HOLES = {(0, 0): np.nan, (1, 1): np.inf, (2, 2): -np.inf}
+
+
+def with_holes(values, holes=HOLES):
+    """The values with some that are no numbers."""
+    holed = np.array(values)
+    for place, hole in holes.items():
+        holed[place] = hole
+    return holed
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize(
+    ("holes", "status"),
+    [
+        (HOLES, "pass"),
+        (HOLES | {(0, 0): np.inf}, "fail"),
+        (HOLES | {(1, 1): -np.inf}, "fail"),
+        (HOLES | {(2, 2): 1.0}, "fail"),
+        (HOLES | {(3, 0): np.nan}, "fail"),
+    ],
+    ids=["same", "kind", "sign", "number", "more"],
+)
+def test_values_that_are_no_numbers_are_the_model_s_own_or_a_wrong_form(
+    precision, holes, status
+):
+    double = with_holes(TRUTH)
+    oracle = Reference({"y": double}, {"y": double.astype(np.float32)})
+    gate = Gate(precision, SIGNATURE, True)
+    form, *values = gate.judge(FEED, {"y": with_holes(GOOD, holes)}, oracle)
+    assert (form.metric, form.status) == ("form", status)
+    assert form.note == "3 values of the model's own are NaN or infinite"
+    assert {r.status for r in values} <= {"pass", "recorded"}
+    assert bool(values) == (status == "pass")
+
+
+def test_numbers_beside_those_that_are_none_are_still_judged():
+    double = with_holes(TRUTH)
+    oracle = Reference({"y": double}, {"y": double.astype(np.float32)})
+    wrong = with_holes(GOOD)
+    wrong[4, 1] += 0.01
+    for precision, found in (("float32", wrong), ("float16", with_holes(2 * GOOD))):
+        _, row = Gate(precision, SIGNATURE, True).judge(FEED, {"y": found}, oracle)
+        assert row.status == "fail"
+
+
+def test_infinities_may_meet_in_the_order_of_eager_float32():
+    double = with_holes(TRUTH, {(1, 1): np.inf})
+    single = with_holes(GOOD, {(1, 1): np.nan})
+    (form, _) = Gate("float32", SIGNATURE, True).judge(
+        FEED, {"y": single}, Reference({"y": double}, {"y": single})
+    )
+    assert form.status == "pass"
+
+
+def test_model_that_overflows_in_float32_alone_fails():
+    single = with_holes(GOOD, {(1, 1): np.inf})
+    *_, row = Gate("float32", SIGNATURE, True).judge(
+        FEED, {"y": GOOD}, Reference({"y": TRUTH}, {"y": single})
+    )
+    assert row.status == "fail"
+    assert "the model overflows" in row.note
+
+
+def test_model_without_any_number_has_nothing_that_could_pass():
     lost = np.full((8, 3), np.nan)
     nowhere = Reference({"y": lost}, {"y": lost.astype(np.float32)})
-    gate = Gate("float32", SIGNATURE, True)
-    *_, row = gate.judge(FEED, {"y": lost.astype(np.float32)}, nowhere)
-    assert row.status == "fail"
-    assert "the model's own answer is not finite" in row.note
+
+    class Lost:
+        def reset(self):
+            pass
+
+        def run(self, feeds):
+            return {"y": lost.astype(np.float32)}
+
+    golden = Golden((FEED,), {"real": nowhere}, ())
+    *_, row = Gate("float32", SIGNATURE, True).judge_golden(golden, Lost())
+    assert (row.metric, row.status) == ("form", "fail")
+    assert "there is nothing to compare" in row.value

@@ -6,12 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from tcn_export.parity.statistics import (
-    accuracy_loss,
-    clopper_pearson_upper,
-    paired_upper_bound,
-    relative_rms_loss,
-)
+from tcn_export.parity.bounds import clopper_pearson_upper, paired_upper_bound
+from tcn_export.parity.statistics import accuracy_loss, relative_rms_loss
 
 
 @given(trials=st.integers(1, 3000), share=st.floats(0, 1))

@@ -14,7 +14,7 @@ from tcn_export.parity import tolerance
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Feed, Reference
 from tcn_export.parity.rows import ParityReport
-from tcn_export.parity.windows import compare, judge_comparison
+from tcn_export.parity.windows import Limits, compare, judge_comparison
 
 EVERY = TCNConfig(
     in_channels=3, outputs=4, widths=(8, 12), dilations=(1, 2), head="every", convolutions=2
@@ -57,7 +57,7 @@ def verdict(kind, outputs, actual):
     labels = truth.argmax(1) if kind.endswith("labels") else None
     windows = Windows(feed.inputs["signal"], labels)
     compared = compare(windows, ("logits",), [{"logits": actual}], [reference], True)
-    rows = judge_comparison(gate, "logits", windows, compared["logits"], MAX_DROP)
+    rows = judge_comparison(gate, "logits", windows, compared["logits"], Limits(MAX_DROP))
     if kind in (
         "float32",
         "float16",
@@ -131,7 +131,7 @@ def test_no_limit_is_infinite_where_eager_float32_overflows(outputs, where):
     else:
         windows = Windows(feed.inputs["signal"])
         compared = compare(windows, ("logits",), [{"logits": wrong}], [overflowed], True)
-        rows = judge_comparison(gate, "logits", windows, compared["logits"], MAX_DROP)
+        rows = judge_comparison(gate, "logits", windows, compared["logits"], Limits(MAX_DROP))
     assert [r.status for r in rows if r.metric == "max_abs_error"] == ["fail"]
     assert "overflows" in rows[1].note
 

@@ -17,7 +17,7 @@ from tcn_export.parity.metrics import sqnr_db
 from tcn_export.progress import Silent
 from tcn_export.quantize.calibration import calibrate
 from tcn_export.quantize.coverage import Coverage, measure_coverage
-from tcn_export.quantize.dialects import ORT_X86_VNNI
+from tcn_export.quantize.dialects import METHODS, ORT_X86_VNNI
 from tcn_export.quantize.qdq import quantize
 from tcn_export.rewrite.base import run_plan
 from tcn_export.rewrite.plans import ONNX
@@ -68,7 +68,7 @@ def test_every_convolution_runs_on_integers(name, float_graphs):
 
 
 @pytest.mark.parametrize("count", [40, 128, 131])
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("method", METHODS)
 def test_every_calibration_method_keeps_the_signal(method, count, float_graphs):
     source, graph = float_graphs["tcn, two convolutions"]
     ranges = calibrate(graph, windows(source, count), method, ORT_X86_VNNI, Silent())

@@ -175,7 +175,12 @@ class Screen:
         """Print what a manifest says of a window that does not fit its network."""
         if self.verbosity >= 0 and dependence is not None:
             for warning in dependence["warnings"]:
-                click.echo(f"Warning: {warning}", err=True)
+                self.warn(warning)
+
+    def warn(self, warning: str) -> None:
+        """Print what the result alone might not make clear."""
+        if self.verbosity >= 0:
+            click.echo(f"Warning: {warning}", err=True)
 
     def failure(self, line: str) -> None:
         """Print under ``--quiet`` what must not go unsaid."""

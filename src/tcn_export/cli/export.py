@@ -43,7 +43,8 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 
 @command(
     "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but "
-    "parity was lost (the bundle is kept), 4 the target cannot run here.",
+    "parity was lost, or not decidable with so few windows (the bundle is kept), 4 the target "
+    "cannot run here.",
     is_gate=True,
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
@@ -57,10 +58,12 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 )
 @click.option(
     "--precision",
-    type=Choice(["float32", "float16", "int8"], {"fp32": "float32", "fp16": "float16"}),
+    type=Choice(
+        ["float32", "float16", "int8", "auto"], {"fp32": "float32", "fp16": "float16"}
+    ),
     default="float32",
     show_default=True,
-    help="Arithmetic of the artifact.",
+    help="Arithmetic of the artifact; auto measures, and takes the fastest that passes.",
 )
 @click.option(
     "--data",
@@ -87,7 +90,7 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 )
 @click.option(
     "--calibration",
-    type=Choice(["minmax", "percentile", "entropy"]),
+    type=Choice(["minmax", "percentile", "entropy", "mse"]),
     default="minmax",
     show_default=True,
     help="How int8 ranges are chosen.",
@@ -106,6 +109,14 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     show_default=True,
     metavar="POINTS",
     help="Accuracy that int8 may lose, as the upper 95 % bound.",
+)
+@click.option(
+    "--int8-only", is_flag=True, help="Keep no layer in float32 where int8 loses more."
+)
+@click.option(
+    "--allow-undecided",
+    is_flag=True,
+    help="Waive --max-drop where so few windows can show nothing: exit code 0, not verified.",
 )
 @click.option(
     "--opset", type=click.IntRange(17, 24), help="ONNX operators.  [default: 20; trt: 18]"
@@ -145,20 +156,25 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     bundle, report = result.bundle, result.report
     screen.judged(report, bundle.manifest, bundle.path)
     from tcn_export.report import terminal
+    from tcn_export.report.score_change import score_change
 
     screen.warnings(bundle.manifest.dependence)
+    if options["allow_undecided"]:
+        for row in report.waived_bounds:
+            screen.warn(f"{row.note}; waived, so the bundle is not verified.")
     path = shlex.quote(str(bundle.path))
     screen.result(
         lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},
         lambda: terminal.bundle_table(bundle),
         lambda: "",
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
+        *([lambda: score_change(report, screen.verbosity > 0)] if report.scores else []),
         lambda: terminal.verdict_line(report, str(bundle.path)),
         lambda: f"\nNext:\n{_next(report, path, options['bundle_only'])}",
     )
-    if report.verdict == "fail" or report.missing:
+    if report.verdict != "pass" or report.missing:
         screen.failure(str(terminal.verdict_line(report, str(bundle.path))))
-    if report.verdict == "fail":
+    if report.verdict != "pass":
         return PARITY_FAILED
     if report.missing and not options["bundle_only"]:
         return TargetUnavailableError.exit_code
@@ -167,7 +183,7 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
 
 def _next(report: ParityReport, path: str, is_kit_enough: bool) -> str:
     """What to do with a bundle: verify it, or bring a device kit to its device."""
-    if report.verdict == "fail":
+    if report.verdict != "pass":
         return f"  tcn-inspect {path}"
     if report.missing:
         why = "the exit code is 4, since nothing ran there yet; --bundle-only makes it 0"

@@ -12,7 +12,8 @@ from tcn_export.errors import PARITY_FAILED
 
 @command(
     "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 "
-    "wrong usage, 3 parity was lost, 4 the target cannot run here.",
+    "wrong usage, 3 parity was lost, or not decidable with so few windows, 4 the target "
+    "cannot run here.",
     is_gate=True,
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
@@ -58,12 +59,14 @@ def main(
         write_bytes(html, html_bytes(loaded, report, threads))
     from tcn_export.report import terminal
     from tcn_export.report.json import report_to_json
+    from tcn_export.report.score_change import score_change
 
     screen.result(
         lambda: {"bundle": str(bundle), **report_to_json(report)},
         lambda: terminal.parity_table(report, everything=screen.verbosity > 0),
+        *([lambda: score_change(report, screen.verbosity > 0)] if report.scores else []),
         lambda: terminal.verdict_line(report, str(bundle)),
     )
-    if report.verdict == "fail":
+    if report.verdict != "pass":
         screen.failure(str(terminal.verdict_line(report, str(bundle))))
     return 0 if report.verdict == "pass" else PARITY_FAILED

@@ -19,7 +19,7 @@ from tcn_export.bench import measure_latency
 from tcn_export.errors import PARITY_FAILED, BundleError, OutputError
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
-from tcn_export.parity.rows import ParityReport, as_exported, baseline, remaining
+from tcn_export.parity.rows import ParityReport, baseline, judge_export, remaining
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 from tcn_export.targets.tensorrt.request import check_settings
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
@@ -121,7 +121,7 @@ def prove(
     print(json.dumps(told, indent=2))
     rows = [row.to_json() for row in report.rows]
     _write(kit, REPORT_FILE, json.dumps({**told, "rows": rows}, indent=2).encode())
-    if report.verdict == "fail":
+    if report.verdict != "pass":
         print(f"PARITY LOST: no {ENGINE_FILE} was written; {REPORT_FILE} says what failed")
         return PARITY_FAILED
     _write(kit, ENGINE_FILE, plan)
@@ -146,7 +146,7 @@ def judge(kit: Kit, runner: Any) -> ParityReport:
         manifest["task"] == "classification",
         baseline(manifest["parity"]["rows"]),
     )
-    rows = [as_exported("verdict of the export", manifest["parity"]["verdict"], "pass")]
+    rows = [judge_export(manifest["parity"])]
     rows += gate.judge_golden(kit.golden, runner)
     return ParityReport(tuple(rows), remaining(manifest["waived"]))
 

@@ -63,8 +63,10 @@ def build_and_prove(options: argparse.Namespace) -> int:
     kit = Kit(options.kit)
     if options.stream and not kit.manifest["states"]:
         raise UsageError("this kit takes whole windows: it has no states to stream with.")
-    if kit.manifest["parity"]["verdict"] != "pass":
-        print("PARITY LOST at the export: nothing is built from this kit", file=sys.stderr)
+    verdict = kit.manifest["parity"]["verdict"]
+    if verdict != "pass":
+        why = "NOT DECIDABLE" if verdict == "undecided" else "PARITY LOST"
+        print(f"{why} at the export: nothing is built from this kit", file=sys.stderr)
         return PARITY_FAILED
     found = probe()
     module = _choose_runtime(kit, found, options.runtime or kit.settings["runtime"])

@@ -3,7 +3,7 @@
 Entries: ``FEED/input/NAME``, ``FEED/float64/NAME``, ``FEED/float32/NAME``,
 ``FEED/float32_error/NAME`` (a number), ``feeds`` (names and kinds in order), ``classes``, and
 for the windows the export was judged on ``windows/answers`` (top class per window or step) or
-``windows/squared_error`` (per window), both of the eager model.
+``windows/squared_error`` and ``windows/absolute_error`` (per window), all of the eager model.
 
 Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 """
@@ -65,11 +65,13 @@ class WindowAnswers:
     Attributes:
         answers: Top class per window, (windows,), or per step, (windows, length).
         squared_error: Mean squared error per window against its targets, (windows,).
+        absolute_error: Mean absolute error likewise; bundles of earlier versions hold none.
         fault: What is wrong with the form of the outputs; None where nothing is. Not kept.
     """
 
     answers: NDArray[np.int64] | None = None
     squared_error: NDArray[np.float64] | None = None
+    absolute_error: NDArray[np.float64] | None = None
     fault: str | None = None
 
 
@@ -116,6 +118,8 @@ def golden_to_bytes(golden: Golden) -> bytes:
             arrays["windows/answers"] = golden.windows.answers.astype(np.int32)
         if golden.windows.squared_error is not None:
             arrays["windows/squared_error"] = golden.windows.squared_error
+        if golden.windows.absolute_error is not None:
+            arrays["windows/absolute_error"] = golden.windows.absolute_error
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -141,7 +145,10 @@ def golden_from_bytes(raw: bytes) -> Golden:
         if "windows/answers" in arrays:
             windows = WindowAnswers(answers=arrays["windows/answers"].astype(np.int64))
         elif "windows/squared_error" in arrays:
-            windows = WindowAnswers(squared_error=arrays["windows/squared_error"])
+            windows = WindowAnswers(
+                squared_error=arrays["windows/squared_error"],
+                absolute_error=arrays.get("windows/absolute_error"),
+            )
         for reference in references.values():
             _check_pair(reference)
         classes = tuple(map(str, arrays["classes"].tolist()))

@@ -17,9 +17,28 @@ if TYPE_CHECKING:
 CLASS_AXIS = 1
 
 
+def where_finite(output: Array, oracle: Array) -> Array:
+    """The values where the oracle's are finite: all of them as they are, or a list of them."""
+    finite = np.isfinite(oracle)
+    return output if finite.all() else output[finite]
+
+
+def kinds(output: Array) -> NDArray[np.int8]:
+    """0 for a finite number, 1 and -1 for the infinities, 2 for NaN."""
+    infinite = np.isposinf(output).astype(np.int8) - np.isneginf(output).astype(np.int8)
+    marked: NDArray[np.int8] = np.where(np.isnan(output), np.int8(2), infinite)
+    return marked
+
+
 def max_abs_error(actual: Array, oracle: Array) -> float:
-    """Largest absolute difference."""
-    return float(np.max(np.abs(actual.astype(np.float64) - oracle), initial=0.0))
+    """Largest absolute difference, over the values that the oracle has.
+
+    Infinite where another has none for one of them.
+    """
+    values = where_finite(actual, oracle).astype(np.float64)
+    if not np.isfinite(values).all():
+        return float("inf")
+    return float(np.max(np.abs(values - where_finite(oracle, oracle)), initial=0.0))
 
 
 def largest(output: Array) -> float:

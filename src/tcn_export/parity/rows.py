@@ -17,9 +17,12 @@ BUNDLE = "bundle"
 """In place of a feed: the row is about the bundle itself, and nothing ran for it."""
 ORACLE = "float64"
 """What the oracle computes in, where all operators of the network allow it."""
+BOUNDS = ("accuracy_lost_upper95_points", "relative_rms_gained_upper95_points")
+"""Metrics of the bound of a loss: of a classifier, and of a regression."""
 ON_THE_DEVICE = "a run on the device"
 """Waived where a device kit is all that was wanted."""
-Status = Literal["pass", "fail", "waived", "recorded"]
+Status = Literal["pass", "fail", "undecided", "waived", "recorded"]
+Verdict = Literal["pass", "fail", "undecided"]
 Relation = Literal["<=", ">=", "="]
 Stage = Literal[
     "artifact", "on the CPU", "before float16", "before int8", "rounded to float16"
@@ -32,9 +35,9 @@ class Row:
 
     ``recorded`` rows have no limit of their own at the export: they are what a later
     verification has to reach again. ``waived`` rows were not held to their limit because the
-    user said so. ``stage`` says what was judged: the artifact, its graph in ONNX Runtime on
-    the CPU, the float32 graph before it was converted, or float16 arithmetic where the runtime
-    computes in float32 instead.
+    user said so; ``undecided`` ones have too few windows to be held to it. ``stage`` says what
+    was judged: the artifact, its graph in ONNX Runtime on the CPU, the float32 graph before it
+    was converted, or float16 arithmetic where the runtime computes in float32 instead.
     """
 
     feed: str
@@ -67,20 +70,25 @@ class ParityReport:
     """All rows of one verification, what was waived, and what could not be run here.
 
     ``oracle`` is the precision of what the artifact was compared with, and where that is not
-    float64 the reason.
+    float64 the reason. ``scores`` and ``loss`` are what `scoring.tell` makes of windows with
+    labels, in JSON types.
     """
 
     rows: tuple[Row, ...]
     waived: tuple[str, ...] = ()
     missing: str = ""
     oracle: str = ORACLE
+    scores: Mapping[str, Any] | None = None
+    loss: Mapping[str, Any] | None = None
 
     @property
-    def verdict(self) -> Literal["pass", "fail"]:
-        """``fail`` where any row failed or nothing was judged."""
-        judged = [row for row in self.rows if row.status in ("pass", "fail")]
-        ran = any(row.feed != BUNDLE for row in judged)
-        return "pass" if ran and all(row.status == "pass" for row in judged) else "fail"
+    def verdict(self) -> Verdict:
+        """``fail`` where a row failed or nothing was judged; ``undecided`` where one is."""
+        judged = [row for row in self.rows if row.status in ("pass", "fail", "undecided")]
+        seen = {row.status for row in judged}
+        if "fail" in seen or all(row.feed == BUNDLE for row in judged):
+            return "fail"
+        return "undecided" if "undecided" in seen else "pass"
 
     @property
     def verified(self) -> bool:
@@ -92,12 +100,25 @@ class ParityReport:
         """The rows that failed."""
         return tuple(row for row in self.rows if row.status == "fail")
 
+    @property
+    def waived_bounds(self) -> tuple[Row, ...]:
+        """The bounds of a loss that nobody was held to."""
+        waived = (row for row in self.rows if row.status == "waived")
+        return tuple(row for row in waived if row.metric in BOUNDS)
+
+    @property
+    def undecided(self) -> tuple[Row, ...]:
+        """The rows that so few windows cannot decide."""
+        return tuple(row for row in self.rows if row.status == "undecided")
+
     def to_json(self) -> dict[str, Any]:
         """The entry of the manifest."""
         return {
             "verdict": self.verdict,
             "oracle": self.oracle,
             "rows": [row.to_json() for row in self.rows],
+            "scores": None if self.scores is None else dict(self.scores),
+            "loss": None if self.loss is None else dict(self.loss),
         }
 
 
@@ -105,12 +126,7 @@ def judge_error(feed: str, output: str, error: float, eager: float, largest: flo
     """Hold the largest error of a float32 artifact against what eager float32 itself makes."""
     limit = float32_limit(eager, largest)
     if not math.isfinite(limit):
-        note = (
-            "eager float32 is not finite where float64 is: the model overflows"
-            if math.isfinite(largest)
-            else "the model's own answer is not finite, in float64 either: it divides by "
-            "zero, or takes the logarithm of it"
-        )
+        note = "eager float32 is not finite where float64 is: the model overflows"
         return Row(feed, output, "max_abs_error", error, "<=", limit, "fail", note)
     status: Status = "pass" if error <= limit else "fail"
     note = f"{error / eager:.1f} x eager float32's own" if eager else "eager float32 is exact"
@@ -124,6 +140,13 @@ def waive(rows: Iterable[Row], note: str) -> list[Row]:
         if row.metric == "form" or row.status == "recorded"
         else replace(row, status="waived", note=note)
         for row in rows
+    ]
+
+
+def waive_undecided(rows: Iterable[Row]) -> list[Row]:
+    """Take what cannot be decided out of the verdict, because the user said so."""
+    return [
+        replace(row, status="waived") if row.status == "undecided" else row for row in rows
     ]
 
 
@@ -142,6 +165,15 @@ def _plain(value: float | str | None) -> float | str | None:
 def as_exported(metric: str, value: str, wanted: str) -> Row:
     """What no number shows: a verdict that was lost already, names that moved."""
     return Row(BUNDLE, "*", metric, value, "=", wanted, "pass" if value == wanted else "fail")
+
+
+def judge_export(parity: Mapping[str, Any]) -> Row:
+    """Hold the verdict of the export, which nothing that runs later can mend."""
+    row = as_exported("verdict of the export", parity["verdict"], "pass")
+    notes = [entry["note"] for entry in parity["rows"] if entry["status"] == "undecided"]
+    if parity["verdict"] != "undecided":
+        return row
+    return replace(row, status="undecided", note=notes[0] if notes else "")
 
 
 def baseline(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:

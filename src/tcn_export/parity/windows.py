@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tcn_export.data import Windows, batches
 from tcn_export.parity import metrics
+from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.gate import Gate, fall
 from tcn_export.parity.golden import Reference, WindowAnswers
 from tcn_export.parity.rows import Row, judge_error
@@ -21,6 +22,19 @@ from tcn_export.progress import Advance
 from tcn_export.targets.base import Runner
 
 FEED = "windows"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What int8 may lose on labelled windows, in points, and how often the bound may err."""
+
+    max_drop: float
+    alpha: float = ALPHA
+
+    @property
+    def told(self) -> str:
+        """The bound in words."""
+        return f"a bound of {100 * (1 - self.alpha):.3g} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +103,14 @@ def answer(
 
 
 def judge_comparison(
-    gate: Gate, output: str, windows: Windows, comparison: Comparison, max_drop: float
+    gate: Gate, output: str, windows: Windows, comparison: Comparison, limits: Limits
 ) -> list[Row]:
     """The rows of a comparison while exporting."""
-    rows = [gate.form(FEED, output, comparison.actual.fault)]
-    if comparison.actual.fault is not None:
+    fault, own = comparison.actual.fault, comparison.oracle.fault
+    if fault is None and own is not None:
+        fault = f"the model's own: {own}"
+    rows = [gate.form(FEED, output, fault)]
+    if fault is not None:
         return rows
     agreed = _agreement(comparison.actual, comparison.oracle)
     if gate.precision == "float32":
@@ -114,8 +131,9 @@ def judge_comparison(
             )
     elif windows.y is not None:
         rows.append(gate.judge_scale(FEED, output, comparison.sqnr_db))
-        loss = window_loss(windows, comparison.oracle, comparison.actual)
-        rows.append(gate.judge_loss(FEED, output, loss, max_drop))
+        rows.append(
+            _judge_loss(gate, output, windows, comparison.oracle, comparison.actual, limits)
+        )
     else:
         rows += gate.judge_unlabelled(FEED, output, comparison.sqnr_db, agreed, len(windows))
     return rows
@@ -127,14 +145,14 @@ def judge_answers(
     windows: Windows,
     actual: WindowAnswers,
     oracle: WindowAnswers,
-    max_drop: float,
+    limits: Limits,
 ) -> list[Row]:
     """The rows of a verification from the eager answers that the bundle kept.
 
     It keeps none for a regression without targets; there the golden data alone decide.
     """
     if gate.precision == "int8" and windows.y is not None:
-        return [gate.judge_loss(FEED, output, window_loss(windows, oracle, actual), max_drop)]
+        return [_judge_loss(gate, output, windows, oracle, actual, limits)]
     agreed = _agreement(actual, oracle)
     if agreed is None:
         return [] if oracle.squared_error is None else [_moved(gate, output, actual, oracle)]
@@ -142,6 +160,22 @@ def judge_answers(
         return [gate.judge_agreement(FEED, output, agreed, len(windows))]
     slack = SAME_AGREEMENT_FLOAT16 if gate.precision == "float16" else SAME_AGREEMENT_FLOAT32
     return [gate.again(FEED, output, "agreement", agreed, fall(slack))]
+
+
+def _judge_loss(
+    gate: Gate,
+    output: str,
+    windows: Windows,
+    oracle: WindowAnswers,
+    actual: WindowAnswers,
+    limits: Limits,
+) -> Row:
+    loss = window_loss(windows, oracle, actual, limits.alpha)
+    row = gate.judge_loss(FEED, output, loss, limits.max_drop)
+    looks = round(ALPHA / limits.alpha)
+    if looks == 1:
+        return row
+    return replace(row, note=f"{row.note}; {looks} candidates, each held to {limits.told}")
 
 
 def _moved(gate: Gate, output: str, actual: WindowAnswers, oracle: WindowAnswers) -> Row:
@@ -173,14 +207,16 @@ def report_score(output: str, windows: Windows, actual: WindowAnswers) -> list[R
     return [Row(FEED, output, "mean_squared_error", value, "=", None, "recorded", note)]
 
 
-def window_loss(windows: Windows, oracle: WindowAnswers, actual: WindowAnswers) -> Loss:
+def window_loss(
+    windows: Windows, oracle: WindowAnswers, actual: WindowAnswers, alpha: float = ALPHA
+) -> Loss:
     """The loss between two models' answers on labelled windows."""
     assert windows.y is not None
     if oracle.answers is not None and actual.answers is not None:
-        return accuracy_loss(windows.y, oracle.answers, actual.answers)
+        return accuracy_loss(windows.y, oracle.answers, actual.answers, alpha)
     assert oracle.squared_error is not None
     assert actual.squared_error is not None
-    return relative_rms_loss(windows.y, oracle.squared_error, actual.squared_error)
+    return relative_rms_loss(windows.y, oracle.squared_error, actual.squared_error, alpha)
 
 
 def _agreement(one: WindowAnswers, other: WindowAnswers) -> float | None:
@@ -234,6 +270,7 @@ class _Answers:
         self._targets = windows.y
         self._is_classification = is_classification
         self._parts: list[NDArray[Any]] = []
+        self._absolute: list[NDArray[np.float64]] = []
         self._seen = 0
         self.fault: str | None = None
 
@@ -251,8 +288,9 @@ class _Answers:
             self._parts.append(metrics.answers(output))
         elif self._targets is not None:
             targets = self._targets[self._seen : self._seen + len(output)].astype(np.float64)
-            error = np.square(output.astype(np.float64) - targets)
-            self._parts.append(error.reshape(len(output), -1).mean(axis=1))
+            error = (output.astype(np.float64) - targets).reshape(len(output), -1)
+            self._parts.append(np.square(error).mean(axis=1))
+            self._absolute.append(np.abs(error).mean(axis=1))
         self._seen += len(output)
 
     def result(self) -> WindowAnswers:
@@ -262,4 +300,6 @@ class _Answers:
         joined = np.concatenate(self._parts)
         if self._is_classification:
             return WindowAnswers(answers=joined)
-        return WindowAnswers(squared_error=joined)
+        return WindowAnswers(
+            squared_error=joined, absolute_error=np.concatenate(self._absolute)
+        )

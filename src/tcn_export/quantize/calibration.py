@@ -1,45 +1,50 @@
-"""Ranges of every activation, measured on training windows with ONNX Runtime's calibrators."""
+"""Ranges of the values between layers, measured on training windows in constant memory.
+
+The smallest and the largest number of every value first; for all methods but ``minmax`` then a
+histogram between them. What was measured does not depend on the method, and is kept for the
+next export of the same graph with the same windows.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import math
-import tempfile
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    create_calibrator,
-)
-from onnxruntime.quantization.calibrate import TensorsData
 
 from tcn_export.graph import Graph
-from tcn_export.progress import Advance, Progress
+from tcn_export.progress import Progress
+from tcn_export.quantize.cache import NOWHERE, Cache, key_of
+from tcn_export.quantize.choose_range import CHOOSE
 from tcn_export.quantize.dialects import Dialect, Method
+from tcn_export.quantize.histogram import BINS, Histogram, Range
+from tcn_export.quantize.watch import Extremes, Watch
 from tcn_export.rewrite.handed_on import carried
+from tcn_export.structure import NUMBER, Each, Kind
 
-BATCH_WINDOWS = 32
-
-_METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "percentile": CalibrationMethod.Percentile,
-    "entropy": CalibrationMethod.Entropy,
-}
+_VERSION = 1
+"""Of what the entries of the cache mean."""
+_COUNT = Kind("a count", lambda v: isinstance(v, int) and 0 <= v < 2**63)
+_EXTREMES = Each([NUMBER])
+_HISTOGRAMS = Each({"zeros": _COUNT, "counts": [_COUNT]})
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """What calibration found: ONNX Runtime's table of ranges, and how it was made."""
+    """What calibration found.
 
-    table: Any
+    Attributes:
+        by_name: Lower and upper limit of each value, in its own units, zero between them.
+        method: How they were chosen.
+        windows: On how many windows.
+    """
+
+    by_name: Mapping[str, Range]
     method: Method
     windows: int
 
@@ -50,65 +55,109 @@ def calibrate(
     method: Method,
     dialect: Dialect,
     progress: Progress,
+    cache: Cache = NOWHERE,
 ) -> Ranges:
     """Run ``windows`` (windows, channels, length) through the float graph and note the ranges.
 
     Args:
         graph: The float32 graph with one input.
-        windows: Training windows, never test windows.
+        windows: Training windows, never test windows; any number of them.
         method: ``minmax`` covers everything seen; ``percentile`` leaves out the outermost
-            0.001 %; ``entropy`` chooses by Kullback-Leibler divergence.
-        dialect: Names the operators whose values are quantised.
+            0.001 %; ``entropy`` chooses by Kullback-Leibler divergence, ``mse`` by the
+            expected squared error.
+        dialect: Names the operators whose values are quantised, and says whether zero is in
+            the middle of each range.
         progress: Told of every window.
+        cache: Where measurements are looked up and kept; nowhere, unless told.
+
+    Raises:
+        DataError: The windows drive a value beyond all numbers.
     """
-    name = graph.signature.inputs[0].name
-    # The histogram calibrators stack what they saw, so that all batches must be of one size.
-    size = BATCH_WINDOWS if method == "minmax" else math.gcd(len(windows), BATCH_WINDOWS)
-    with tempfile.TemporaryDirectory(prefix="tcn-export-") as folder:
-        path = Path(folder) / "float32.onnx"
-        ir.save(graph.model, path)
-        calibrator = create_calibrator(
-            path,
-            list(dialect.operators),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
-            calibrate_method=_METHODS[method],
-            # The percentile calibrator is symmetric unless told otherwise, which gives away
-            # half of the integers behind a ReLU.
-            extra_options={"symmetric": False},
-        )
-        with (
-            progress.stage(f"Calibrating ({method})", len(windows)) as advance,
-            # The histogram calibrators print to stdout, where the result belongs.
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
-            calibrator.collect_data(_Batches(name, windows, size, advance))
-            table = calibrator.compute_data()
-    return Ranges(table, method, len(windows))
+    watch = Watch(graph, windows, dialect.operators)
+    keep = _Keep(cache, graph, windows, watch.names)
+    extremes = _extremes(watch, len(windows), method, progress, keep)
+    if method == "minmax":
+        ranges = {
+            name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in extremes.items()
+        }
+    else:
+        counted = _histograms(watch, len(windows), extremes, progress, keep)
+        with progress.stage("Choosing ranges", len(counted)) as advance:
+            ranges = {}
+            for name, histogram in counted.items():
+                ranges[name] = CHOOSE[method](histogram, dialect.symmetric)
+                advance()
+    return Ranges(ranges, method, len(windows))
 
 
 def carry(ranges: Ranges, graph: Graph) -> Ranges:
     """Ranges of one graph for an equal one of another layout; see `rewrite.handed_on`."""
-    known = carried(dict(ranges.table.items()), graph.model)
-    return replace(ranges, table=TensorsData(ranges.table.calibration_method, known))
+    return replace(ranges, by_name=carried(ranges.by_name, graph.model))
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
-    """Feeds windows to a calibrator in batches."""
+class _Keep:
+    """Measurements of one graph on certain windows, in a cache."""
 
     def __init__(
-        self, name: str, windows: NDArray[np.float32], size: int, advance: Advance
+        self, cache: Cache, graph: Graph, windows: NDArray[np.float32], names: list[str]
     ) -> None:
-        self._feeds = self._batches(name, windows, size, advance)
+        self._cache = cache
+        self._names = set(names)
+        if cache.folder is not None:
+            self._key = key_of(
+                ir.to_proto(graph.model).SerializeToString(deterministic=True),
+                json.dumps([_VERSION, ort.__version__, BINS, names, windows.shape]).encode(),
+                np.ascontiguousarray(windows).data.cast("B"),
+            )
 
-    @staticmethod
-    def _batches(
-        name: str, windows: NDArray[np.float32], size: int, advance: Advance
-    ) -> Iterator[dict[str, NDArray[np.float32]]]:
-        for start in range(0, len(windows), size):
-            batch = windows[start : start + size]
-            yield {name: batch}
-            advance(len(batch))
+    def read(self, kind: str, form: Any, fits: Callable[[Any], bool]) -> Any:
+        """What is known of all values; None where that is not in the cache, or not sound."""
+        if self._cache.folder is None:
+            return None
+        entry = self._cache.read(f"{self._key}-{kind}", form)
+        if entry is None or set(entry) != self._names:
+            return None
+        return entry if all(map(fits, entry.values())) else None
 
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next feed, or None after the last."""
-        return next(self._feeds, None)
+    def write(self, kind: str, entry: Any) -> None:
+        """Keep what is known of all values."""
+        if self._cache.folder is not None:
+            self._cache.write(f"{self._key}-{kind}", entry)
+
+
+def _extremes(
+    watch: Watch, windows: int, method: Method, progress: Progress, keep: _Keep
+) -> Extremes:
+    with progress.stage(f"Calibrating ({method})", windows) as advance:
+        known = keep.read(
+            "extremes", _EXTREMES, lambda pair: len(pair) == 2 and pair[0] <= pair[1]
+        )
+        if known is not None:
+            advance(windows)
+            return {name: (float(low), float(high)) for name, (low, high) in known.items()}
+        found = watch.extremes(advance)
+        keep.write("extremes", found)
+        return found
+
+
+def _histograms(
+    watch: Watch, windows: int, extremes: Extremes, progress: Progress, keep: _Keep
+) -> dict[str, Histogram]:
+    known = keep.read("histograms", _HISTOGRAMS, lambda entry: len(entry["counts"]) == BINS)
+    if known is not None:
+        return {
+            name: replace(
+                Histogram.empty(*extremes[name]),
+                counts=np.array(entry["counts"], np.int64),
+                zeros=entry["zeros"],
+            )
+            for name, entry in known.items()
+        }
+    with progress.stage("Counting values", windows * len(watch.groups)) as advance:
+        found = watch.histograms(extremes, advance)
+    entry = {
+        name: {"zeros": histogram.zeros, "counts": histogram.counts.tolist()}
+        for name, histogram in found.items()
+    }
+    keep.write("histograms", entry)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Method = Literal["minmax", "percentile", "entropy"]
+Method = Literal["minmax", "percentile", "entropy", "mse"]
 """How calibration chooses the range of an activation; see `calibration.calibrate`."""
 
 METHODS: tuple[str, ...] = get_args(Method)

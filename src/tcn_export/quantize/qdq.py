@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import TopologicalSortPass
-from onnxruntime.quantization import QDQQuantizer, QuantType
+from onnxruntime.quantization import CalibrationMethod, QDQQuantizer, QuantType
+from onnxruntime.quantization.calibrate import TensorsData
 
 from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Step
@@ -20,8 +24,16 @@ from tcn_export.quiet import quiet
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
-def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
+def quantize(
+    graph: Graph, ranges: Ranges, dialect: Dialect, in_float: Collection[str] = ()
+) -> Graph:
     """Quantise the operators of ``dialect``; inputs and outputs of the graph stay float32.
+
+    Args:
+        graph: The float32 graph.
+        ranges: Of all values that the dialect quantises.
+        dialect: What the consumer wants.
+        in_float: Names of nodes that are not quantised.
 
     Raises:
         DataError: The ranges are too large.
@@ -34,9 +46,9 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
         reduce_range=dialect.reduce_range,
         weight_qType=_TYPES[dialect.weight],
         activation_qType=_TYPES[dialect.activation],
-        tensors_range=ranges.table,
+        tensors_range=_table(ranges),
         nodes_to_quantize=[],
-        nodes_to_exclude=_offsets(graph) if dialect.inputs_only else [],
+        nodes_to_exclude=[*in_float, *(_offsets(graph) if dialect.inputs_only else [])],
         op_types_to_quantize=list(dialect.operators),
         extra_options={
             "ActivationSymmetric": dialect.symmetric,
@@ -64,6 +76,17 @@ def quantize(graph: Graph, ranges: Ranges, dialect: Dialect) -> Graph:
     modified = sum(node.op_type == "QuantizeLinear" for node in model.graph)
     step = Step(f"quantize[{dialect.name}]", modified, (), time.perf_counter() - start)
     return replace(graph, model=model, history=(*graph.history, step))
+
+
+def _table(ranges: Ranges) -> Any:
+    """The ranges as ONNX Runtime's quantiser reads them; whatever the method, as min-max."""
+    return TensorsData(
+        CalibrationMethod.MinMax,
+        {
+            name: (np.array(low, np.float32), np.array(high, np.float32))
+            for name, (low, high) in ranges.by_name.items()
+        },
+    )
 
 
 def _offsets(graph: Graph) -> list[str]:

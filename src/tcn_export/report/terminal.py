@@ -14,13 +14,16 @@ from rich.text import Text
 
 from tcn_export.bundle import Bundle
 from tcn_export.manifest import Manifest
-from tcn_export.parity.rows import ORACLE, ParityReport, Row
+from tcn_export.parity.rows import BUNDLE, ORACLE, ParityReport, Row
 from tcn_export.report.dependence import TOLD_TOGETHER, dependence_lines
 from tcn_export.report.words import figure, limit
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
-_STYLES = {"pass": "green", "fail": "bold red", "waived": "yellow", "recorded": "dim"}
+_STYLES = {
+    "pass": "green", "fail": "bold red", "undecided": "bold yellow", "waived": "yellow",
+    "recorded": "dim",
+}  # fmt: skip
 
 
 _SUMMED_UP = ("max_abs_error", "sqnr_db")
@@ -98,12 +101,21 @@ def verdict_line(report: ParityReport, path: str) -> Text:
             f"PARITY LOST: {len(report.failures)} of {judged} checks failed: {path}",
             "bold red",
         )
+    if report.verdict == "undecided":
+        return Text(f"NOT DECIDABLE: {_undecided(report)}: {path}", "bold yellow")
     if report.missing:
         waived = f"; {', '.join(report.waived)} waived" if report.waived else ""
         return Text(f"not verified (the engine is {report.missing}{waived}): {path}", "yellow")
     if report.waived:
         return Text(f"not verified ({', '.join(report.waived)} waived): {path}", "yellow")
     return Text(f"verified: {path}", "bold green")
+
+
+def _undecided(report: ParityReport) -> str:
+    """Why nothing is decided, and what to do."""
+    first = report.undecided[0]
+    give = "Export it again with" if first.feed == BUNDLE else "Give"
+    return f"{first.note}. {give} more windows, a larger --max-drop, or --allow-undecided"
 
 
 def bundle_table(bundle: Bundle) -> RenderableType:
@@ -180,6 +192,8 @@ def why_not_verified(manifest: Manifest) -> str:
         return "yes"
     if manifest.parity["verdict"] == "fail":
         return "no: parity lost"
+    if manifest.parity["verdict"] == "undecided":
+        return "no: not decidable with the windows of the export"
     if manifest.latency is None and manifest.engine is not None:
         waived = "".join(f"; waived {check}" for check in manifest.waived)
         return f"no: the engine is {manifest.engine}{waived}"

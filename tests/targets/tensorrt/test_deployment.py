@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
 from rewrite.onnx_text import parse
 from targets.stateful import CHANNELS, stateful_graph, whole
@@ -38,11 +37,8 @@ def convert(precision: str):
     if precision == "float16":
         return run(HalfPrecision(dict.fromkeys(values, LARGEST)), graph)
     if precision == "int8":
-        table = TensorsData(
-            CalibrationMethod.MinMax,
-            {v: (np.float32(-LARGEST), np.float32(LARGEST)) for v in values},
-        )
-        return quantize(graph, Ranges(table, "minmax", 0), TENSORRT)
+        ranges = dict.fromkeys(values, (-LARGEST, LARGEST))
+        return quantize(graph, Ranges(ranges, "minmax", 0), TENSORRT)
     return graph
 
 

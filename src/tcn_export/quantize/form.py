@@ -1,0 +1,42 @@
+"""The form that ``quantization`` has in a manifest."""
+
+from __future__ import annotations
+
+from tcn_export.structure import NUMBER, TEXT, Each, Maybe
+
+COVERAGE = {
+    "integer_convolutions": int,
+    "convolutions": int,
+    "left_in_float": [TEXT],
+}
+_RECIPE = {"calibration": TEXT, "equalized": bool, "bias_corrected": bool}
+_DECIBELS = (TEXT, NUMBER)
+_BUDGET = {
+    "max_drop": NUMBER,
+    "layers": [{"layer": TEXT, "node": TEXT, "sqnr_db": _DECIBELS}],
+    "in_float": [TEXT],
+    "recipe": _RECIPE,
+    "recipes": [{**_RECIPE, "sqnr_db": _DECIBELS}],
+    "tried": [
+        {
+            "recipe": _RECIPE,
+            "in_float": int,
+            "lost_points": (None, NUMBER),
+            "upper_points": (None, NUMBER),
+            "looks": int,
+            "verdict": TEXT,
+        }
+    ],
+    "looks": int,
+    "latency_us": (None, Each(NUMBER)),
+}
+QUANTIZATION = {
+    "calibration": TEXT,
+    "equalized": Maybe(bool),
+    "bias_corrected": Maybe(bool),
+    "windows": int,
+    "coverage": COVERAGE,
+    "in_float": Maybe([TEXT]),
+    "budget": Maybe(_BUDGET),
+}
+"""``budget`` tells the search for layers to keep in float32, where int8 lost too much."""
