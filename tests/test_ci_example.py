@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bundles import change_one_weight, fit_hashes
-from support import run
+from support import make_data, run
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
 
@@ -118,6 +118,25 @@ def test_export_tells_ci_too(repository, tiny_model, tmp_path):
     assert "already exists" in error.text
     ran = run(export_command, tmp_path / "no.pt", *options)
     assert (ran.code, "::error title=tcn-export no.pt::" in ran.stdout) == (1, True)
+
+
+def test_too_few_windows_are_told_as_that(repository, tiny_model, tmp_path):
+    data = make_data(tmp_path / "few.npz", tiny_model, 40)
+    options = ["--target", "onnx", "--precision", "int8", "--data", data, "--max-drop", 1]
+    files = ["--junit", "out/j.xml", "--markdown", "out/m.md", "--out", tmp_path / "more"]
+    ran = run(export_command, tiny_model, *options, *files)
+    assert ran.code == 3
+    (failure,) = results(repository, "failure")
+    assert failure.get("type") == "undecided"
+    assert "40 windows cannot show a loss below 1 point" in failure.text
+    (line,) = [line for line in ran.stdout.splitlines() if line.startswith("::")]
+    assert line.startswith(
+        "::warning title=tcn-export tiny-onnx-int8%3A windows/logits is not"
+    )
+    page = (repository / "out" / "m.md").read_text()
+    assert page.startswith("### ⚠️ tiny-onnx-int8: Not decided: 1 of ")
+    html = (tmp_path / "more" / "tiny-onnx-int8" / "report.html").read_text()
+    assert "The data are too few to say whether it keeps its accuracy." in html
 
 
 @pytest.mark.parametrize("option", ["--junit", "--markdown"])
