@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import onnx
 from tcn_export import machine
 from tcn_export.bundle import Bundle, load_bundle, write_bundle
 from tcn_export.graph import Graph
-from tcn_export.manifest import Manifest
+from tcn_export.manifest import MANIFEST_FILE, Manifest
 from tcn_export.parity.golden import GOLDEN_FILE, Feed, Golden, Reference, golden_to_bytes
 from tcn_export.targets.onnxruntime import build
 
@@ -52,6 +54,26 @@ def write_by_hand(path: Path, graph: Graph, batch: int = 1) -> Bundle:
     )
     files = {**artifact.files, GOLDEN_FILE: golden_to_bytes(golden)}
     return write_bundle(path, manifest, files, overwrite=False)
+
+
+def fit_hashes(path: Path) -> None:
+    """Make the manifest of an altered bundle list the files as they are now."""
+    manifest = json.loads((path / MANIFEST_FILE).read_text())
+    for name in manifest["files"]:
+        raw = (path / name).read_bytes()
+        manifest["files"][name] = hashlib.sha256(raw).hexdigest()
+    (path / MANIFEST_FILE).write_text(json.dumps(manifest))
+
+
+def change_one_weight(path: Path, factor: float = 1.01) -> None:
+    """Multiply the largest weight of the first convolution in a bundle's model."""
+    model = onnx.load_model_from_string((path / "model.onnx").read_bytes())
+    conv = next(node for node in model.graph.node if node.op_type == "Conv")
+    (tensor,) = [t for t in model.graph.initializer if t.name == conv.input[1]]
+    weight = onnx.numpy_helper.to_array(tensor).copy()
+    weight[np.unravel_index(np.abs(weight).argmax(), weight.shape)] *= factor
+    tensor.CopyFrom(onnx.numpy_helper.from_array(weight, tensor.name))
+    onnx.save(model, path / "model.onnx")
 
 
 def write_candidates(

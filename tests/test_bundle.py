@@ -38,7 +38,7 @@ def test_bundle_holds_what_the_design_lists(written):
     candidates = {candidate["file"] for candidate in layout["candidates"]}
     assert len(candidates) == len(layout["candidates"]) > 1
     assert {p.name for p in written.iterdir()} == {
-        "manifest.json", "golden.npz", "layers.npz", "report.json", *candidates,
+        "manifest.json", "golden.npz", "layers.npz", "report.json", "report.html", *candidates,
     }  # fmt: skip
     assert "model.onnx" in candidates
     entries = json.loads((written / "manifest.json").read_text())

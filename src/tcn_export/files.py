@@ -38,6 +38,19 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def append_text(path: Path, text: str) -> None:
+    """Append to a file that others append to as well: what they wrote stays.
+
+    Raises:
+        OutputError: The path cannot be written.
+    """
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+
+
 def write_bytes_if_possible(path: Path, content: bytes) -> bool:
     """`write_bytes` for what can be done without; False where the path cannot be written."""
     try:

@@ -22,6 +22,7 @@ from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_to_bytes
 from tcn_export.parity.rows import ON_THE_DEVICE, ParityReport
 from tcn_export.progress import Progress, Silent
 from tcn_export.referring import refer
+from tcn_export.report.html import HTML_FILE, html_bytes
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.source.reading import kind_of, read_source
 from tcn_export.targets import load_target
@@ -104,6 +105,7 @@ def export(
         REPORT_FILE: report_to_bytes(report),
         **(kit_files(manifest) if options.target == "trt" else {}),
     }
+    files[HTML_FILE] = html_bytes(Bundle(path, manifest, files), report)
     with progress.stage("Writing the bundle"):
         return ExportResult(write_bundle(path, manifest, files, options.overwrite), report)
 

@@ -8,16 +8,20 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from tcn_export import __version__
+from tcn_export.cli.ci import CiOutputs, ci_options
 from tcn_export.errors import ExportError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from tcn_export.manifest import Manifest
+    from tcn_export.parity.rows import ParityReport
     from tcn_export.progress import Progress
 
 CommandT = TypeVar("CommandT", bound=Callable[..., Any])
@@ -64,21 +68,34 @@ class Number(click.FloatRange):
         return number
 
 
-def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
+def command(help_epilog: str, is_gate: bool = False) -> Callable[[CommandT], click.Command]:
     """Make a command: common options, and `ExportError` as message and exit code.
 
-    The wrapped function gets ``as_json`` and ``verbosity`` beside its own options and returns
-    the exit code.
+    The wrapped function gets the screen beside its own options and returns the exit code. A
+    gate tells CI systems of its verdict (`Screen.judged`), and of an error as well.
     """
 
     def decorate(function: CommandT) -> click.Command:
         @functools.wraps(function)
-        def guarded(as_json: bool, verbose: int, quiet: bool, **options: Any) -> None:
-            screen = Screen(as_json, -1 if quiet else verbose)
+        def guarded(
+            as_json: bool,
+            verbose: int,
+            quiet: bool,
+            junit: Path | None = None,
+            markdown: Path | None = None,
+            **options: Any,
+        ) -> None:
+            context = click.get_current_context()
+            outputs = CiOutputs.of(context, junit, markdown, as_json) if is_gate else None
+            screen = Screen(as_json, -1 if quiet else verbose, outputs)
             try:
+                if outputs is not None:
+                    outputs.check()
                 code = function(screen, **options)
             except ExportError as error:
                 screen.error(error)
+                if outputs is not None:
+                    outputs.failed(error)
                 code = error.exit_code
             except KeyboardInterrupt as stop:
                 click.echo(f"Interrupted. {stop}", err=True)
@@ -91,6 +108,7 @@ def command(help_epilog: str) -> Callable[[CommandT], click.Command]:
             click.option("-v", "--verbose", count=True, help="Print more."),
             click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
             click.version_option(__version__),
+            *([ci_options] if is_gate else []),
         ):
             wrapped = option(wrapped)
         settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -105,11 +123,15 @@ class Screen:
     Args:
         as_json: The result is one JSON value, an error included.
         verbosity: -1 for errors only, 0 for the result, 1 and more for details.
+        outputs: Where CI systems are told of a verdict; None where nothing is judged.
     """
 
-    def __init__(self, as_json: bool, verbosity: int) -> None:
+    def __init__(
+        self, as_json: bool, verbosity: int, outputs: CiOutputs | None = None
+    ) -> None:
         self.as_json = as_json
         self.verbosity = verbosity
+        self.outputs = outputs
 
     @property
     def console(self) -> Console:
@@ -139,6 +161,15 @@ class Screen:
         elif self.verbosity >= 0:
             for table in tables:
                 self.console.print(table())
+
+    def judged(self, report: ParityReport, manifest: Manifest, path: Path) -> None:
+        """Tell CI systems of a verdict, before the result is printed.
+
+        Raises:
+            OutputError: A file that was asked for cannot be written.
+        """
+        assert self.outputs is not None
+        self.outputs.judged(report, manifest, str(path))
 
     def warnings(self, dependence: Mapping[str, Any] | None) -> None:
         """Print what a manifest says of a window that does not fit its network."""

@@ -44,7 +44,8 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
 @command(
     "Exit code: 0 exported and verified, 1 the export failed, 2 wrong usage, 3 exported but "
     "parity was lost, or not decidable with so few windows (the bundle is kept), 4 the target "
-    "cannot run here."
+    "cannot run here.",
+    is_gate=True,
 )
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -153,6 +154,7 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     options, trt = split_trt_options(options)
     result = export(model, ExportOptions(trt=trt, **options), screen.progress())
     bundle, report = result.bundle, result.report
+    screen.judged(report, bundle.manifest, bundle.path)
     from tcn_export.report import terminal
     from tcn_export.report.score_change import score_change
 

@@ -13,7 +13,8 @@ from tcn_export.errors import PARITY_FAILED
 @command(
     "Exit code: 0 the bundle still computes the same, 1 it or the data cannot be used, 2 "
     "wrong usage, 3 parity was lost, or not decidable with so few windows, 4 the target "
-    "cannot run here."
+    "cannot run here.",
+    is_gate=True,
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
@@ -36,6 +37,12 @@ from tcn_export.errors import PARITY_FAILED
     help="Judge this model in place of the bundle's: one that was changed by hand.",
 )
 @click.option("--locate", is_flag=True, help="Name the first layer that leaves its tolerance.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a page with plots; needs the package jinja2.",
+)
 def main(
     screen: Screen,
     bundle: Path,
@@ -43,6 +50,7 @@ def main(
     threads: int,
     model: Path | None,
     locate: bool,
+    html: Path | None,
 ) -> int:
     """Check that BUNDLE computes on this machine what the eager model computed."""
     from tcn_export.bundle import load_bundle
@@ -52,6 +60,12 @@ def main(
     from tcn_export.report.score_change import score_change
     from tcn_export.verification import verify
 
+    if html is not None:
+        from tcn_export.files import check_writable
+        from tcn_export.report.html import check_available
+
+        check_available()
+        check_writable(html.parent)
     loaded = load_bundle(bundle)
     judged = judged_bundle(loaded, model, locate)
     if judged.manifest.target != loaded.manifest.target and screen.verbosity >= 0:
@@ -60,6 +74,12 @@ def main(
     location = locate_layer(loaded, judged, report, screen.progress()) if locate else None
     layers = {} if location is None else location.to_json()
     path, is_long = str(model or bundle), screen.verbosity > 0
+    screen.judged(report, judged.manifest, Path(path))
+    if html is not None:
+        from tcn_export.files import write_bytes
+        from tcn_export.report.html import html_bytes
+
+        write_bytes(html, html_bytes(judged, report, threads))
     screen.result(
         lambda: {"bundle": str(bundle), **report_to_json(report), **layers},
         lambda: terminal.parity_table(report, everything=is_long),

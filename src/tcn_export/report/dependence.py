@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich.text import Text
@@ -151,11 +153,70 @@ def _kernel(row: Mapping[str, Any]) -> str:
 def _scale(first: int, per_column: int, columns: int) -> str:
     """Numbers under the drawing: the first step, the step that is read, and the last."""
     marks = {0: str(first), -first // per_column: "0"}
-    last = first + columns * per_column - 1
-    if last >= per_column:
+    last = _last(first, per_column, columns)
+    if last is not None:
         marks[columns - len(f"+{last}")] = f"+{last}"
     line = ""
     for column, mark in sorted(marks.items()):
         if 0 <= column <= columns and (column > len(line) or not line):
             line = line.ljust(column) + mark
     return line
+
+
+def _last(first: int, per_column: int, columns: int) -> int | None:
+    """The last step of a drawing; None where its last column holds the step that is read."""
+    last = first + columns * per_column - 1
+    return last if last >= per_column else None
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """A layer of the cone: its runs of needed steps, as (first column, columns, level)."""
+
+    layer: str
+    kernel: str
+    needed: int
+    runs: tuple[tuple[int, int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Strips:
+    """The cone as strips over ``columns`` columns of ``per_column`` steps each."""
+
+    columns: int
+    first: int
+    last: int
+    per_column: int
+    left_out: int
+    rows: tuple[Strip, ...]
+
+
+def cone_strips(entries: Mapping[str, Any]) -> Strips | None:
+    """The drawing of `cone_drawing` for a page; None where there is none."""
+    cone = (entries["dependence"] or {}).get("cone")
+    if cone is None or not cone["rows"]:
+        return None
+    columns = max(len(row["drawn"]) for row in cone["rows"])
+    rows = tuple(
+        Strip(row["layer"], "" if i == 0 else _kernel(row), row["needed"], _runs(row["drawn"]))
+        for i, row in enumerate(cone["rows"])
+    )
+    return Strips(
+        columns,
+        cone["first"],
+        _last(cone["first"], cone["per_column"], columns) or 0,
+        cone["per_column"],
+        cone["left_out"],
+        rows,
+    )
+
+
+def _runs(drawn: str) -> tuple[tuple[int, int, str], ...]:
+    levels = {"█": "all", "▒": "some"}
+    runs, column = [], 0
+    for char, group in itertools.groupby(drawn):
+        length = len(list(group))
+        if char in levels:
+            runs.append((column, length, levels[char]))
+        column += length
+    return tuple(runs)

@@ -17,6 +17,7 @@ from tcn_export.manifest import Manifest
 from tcn_export.parity.rows import BUNDLE, ORACLE, ParityReport, Row
 from tcn_export.report.dependence import TOLD_TOGETHER, dependence_lines
 from tcn_export.report.quantization import candidate_lines, quantization_lines
+from tcn_export.report.words import figure, limit
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
 
@@ -48,8 +49,8 @@ def parity_table(report: ParityReport, everything: bool = False) -> RenderableTy
             row.feed if row.stage == "artifact" else f"{row.feed} ({row.stage})",
             row.output,
             row.metric,
-            _figure(row.value),
-            _limit(row),
+            figure(row.value),
+            limit(row),
             Text(row.status, style=_STYLES[row.status]),
             row.note,
         )
@@ -85,12 +86,12 @@ def _summed_up(rows: Iterable[Row]) -> list[Row]:
 
 def _share_of_limit(row: Row) -> float:
     """How near a row came to its limit; 1 lies on it."""
-    value, limit = row.value, row.limit
+    value, held = row.value, row.limit
     assert isinstance(value, float)
-    assert isinstance(limit, float)
+    assert isinstance(held, float)
     if row.relation == ">=":
-        return limit / value if value else 0.0
-    return value / limit if limit else 0.0
+        return held / value if value else 0.0
+    return value / held if held else 0.0
 
 
 def verdict_line(report: ParityReport, path: str) -> Text:
@@ -248,11 +249,3 @@ def _add_engine(table: Table, bundle: Bundle) -> None:
         table.add_row("convolutions", told)
     for finding in builder.get("gpu_fallback", ()):
         table.add_row("", Text(f"on the GPU: {finding}", "dim"))
-
-
-def _figure(value: float | str | None) -> str:
-    return f"{value:.4g}" if isinstance(value, float | int) else str(value)
-
-
-def _limit(row: Row) -> str:
-    return "" if row.limit is None else f"{row.relation} {_figure(row.limit)}"

@@ -94,7 +94,8 @@ def test_the_kit_is_complete_and_self_consistent(tiny_model, tmp_path):
     assert code == 4
     bundle = load_bundle(tmp_path / "tiny-trt-float32")
     assert set(bundle.files) == {
-        "model.onnx", "golden.npz", "layers.npz", "report.json", "build_engine.py",
+        "model.onnx", "golden.npz", "layers.npz", "report.json", "report.html",
+        "build_engine.py",
         "README.md",
     }  # fmt: skip
     page = bundle.files["README.md"].decode()
