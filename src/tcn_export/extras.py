@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from tcn_export.errors import MissingExtraError
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors"),
+    "export": ("torch", "onnx", "onnx_ir", "onnxscript", "safetensors", "jinja2"),
     "cpu": ("onnxruntime",),
     "gpu": ("onnxruntime",),  # another wheel with the same module; targets/providers.py looks
     "train": ("torch", "lightning", "aeon"),

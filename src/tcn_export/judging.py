@@ -12,6 +12,7 @@ from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden
 from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
 from tcn_export.parity.scoring import allow_undecided, tell
+from tcn_export.parity.tally import Comparison
 from tcn_export.progress import Progress
 from tcn_export.referring import References
 from tcn_export.targets import load_target
@@ -130,7 +131,7 @@ def _judge_windows(
     data: ExportData,
     limits: parity_windows.Limits,
     progress: Progress,
-) -> tuple[list[Row], parity_windows.Comparison]:
+) -> tuple[list[Row], Comparison]:
     name = gate.signature.inputs[0].name
     outputs = tuple(spec.name for spec in gate.signature.outputs)
     windows = data.parity

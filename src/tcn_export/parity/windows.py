@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.data import Windows, batches
-from tcn_export.parity import metrics
 from tcn_export.parity.bounds import ALPHA
 from tcn_export.parity.gate import Gate, fall
 from tcn_export.parity.golden import Reference, WindowAnswers
 from tcn_export.parity.rows import Row, judge_error
 from tcn_export.parity.statistics import Loss, accuracy_loss, relative_rms_loss
+from tcn_export.parity.tally import Answers, Comparison, Tally
 from tcn_export.parity.tolerance import SAME_AGREEMENT_FLOAT16, SAME_AGREEMENT_FLOAT32
 from tcn_export.progress import Advance
 from tcn_export.targets.base import Runner
@@ -35,23 +35,6 @@ class Limits:
     def told(self) -> str:
         """The bound in words."""
         return f"a bound of {100 * (1 - self.alpha):.3g} %"
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """An artifact beside the oracle on the same windows.
-
-    ``eager_error`` is that of eager float32, where it was run; ``rms`` is the root mean square
-    of the oracle's outputs.
-    """
-
-    actual: WindowAnswers
-    oracle: WindowAnswers
-    sqnr_db: float
-    error: float
-    eager_error: float
-    largest: float
-    rms: float
 
 
 def run_batches(
@@ -80,8 +63,8 @@ def compare(
         is_classification: Whether the answer's top class means something.
     """
     plain = replace(windows, y=None)
-    tallies = {name: _Tally(plain, False) for name in outputs}
-    tallies[outputs[0]] = _Tally(windows, is_classification)
+    tallies = {name: Tally(plain, False) for name in outputs}
+    tallies[outputs[0]] = Tally(windows, is_classification)
     for values, reference in zip(actual, oracle, strict=True):
         for name, tally in tallies.items():
             tally.add(values[name], reference.float64[name], reference.float32.get(name))
@@ -94,7 +77,7 @@ def answer(
     windows: Windows, outputs: Iterable[NDArray[Any]], is_classification: bool
 ) -> WindowAnswers:
     """Reduce the outputs for many windows to the answers."""
-    answers = _Answers(windows, is_classification)
+    answers = Answers(windows, is_classification)
     for batch in outputs:
         answers.add(batch)
         if answers.fault is not None:
@@ -223,83 +206,3 @@ def _agreement(one: WindowAnswers, other: WindowAnswers) -> float | None:
     if one.answers is None or other.answers is None:
         return None
     return float(np.mean(one.answers == other.answers))
-
-
-class _Tally:
-    """Sums over the batches of one output, of the artifact beside the oracle."""
-
-    def __init__(self, windows: Windows, is_classification: bool) -> None:
-        self.ours = _Answers(windows, is_classification)
-        self._truth = _Answers(windows, is_classification)
-        self._signal = self._noise = self._error = self._eager = self._largest = 0.0
-        self._values = 0
-
-    def add(
-        self, output: NDArray[Any], double: NDArray[Any], single: NDArray[Any] | None
-    ) -> None:
-        """Take the outputs of the next windows."""
-        self._truth.add(double)
-        self.ours.add(output, double.shape)
-        if self.ours.fault is not None:
-            return
-        self._signal += metrics.energy(double)
-        self._values += double.size
-        self._noise += metrics.energy(output.astype(np.float64) - double)
-        self._error = max(self._error, metrics.max_abs_error(output, double))
-        self._largest = max(self._largest, metrics.largest(double))
-        if single is not None:
-            self._eager = max(self._eager, metrics.max_abs_error(single, double))
-
-    def result(self) -> Comparison:
-        """What was seen so far."""
-        return Comparison(
-            self.ours.result(),
-            self._truth.result(),
-            metrics.decibels(self._signal, self._noise),
-            self._error,
-            self._eager,
-            self._largest,
-            math.sqrt(self._signal / max(self._values, 1)),
-        )
-
-
-class _Answers:
-    """Collects answers batch by batch, beside the labels they belong to."""
-
-    def __init__(self, windows: Windows, is_classification: bool) -> None:
-        self._targets = windows.y
-        self._is_classification = is_classification
-        self._parts: list[NDArray[Any]] = []
-        self._absolute: list[NDArray[np.float64]] = []
-        self._seen = 0
-        self.fault: str | None = None
-
-    def add(self, output: NDArray[Any], shape: tuple[int, ...] | None = None) -> None:
-        """Take the outputs of the next windows, unless their form is wrong."""
-        if shape is not None and output.shape != shape:
-            self.fault = f"shape {output.shape}, expected {shape}"
-        elif not np.isfinite(output).all():
-            self.fault = f"{int((~np.isfinite(output)).sum())} values are NaN or infinite"
-        else:
-            self._take(output)
-
-    def _take(self, output: NDArray[Any]) -> None:
-        if self._is_classification:
-            self._parts.append(metrics.answers(output))
-        elif self._targets is not None:
-            targets = self._targets[self._seen : self._seen + len(output)].astype(np.float64)
-            error = (output.astype(np.float64) - targets).reshape(len(output), -1)
-            self._parts.append(np.square(error).mean(axis=1))
-            self._absolute.append(np.abs(error).mean(axis=1))
-        self._seen += len(output)
-
-    def result(self) -> WindowAnswers:
-        """All answers taken so far."""
-        if self.fault is not None or not self._parts:
-            return WindowAnswers(fault=self.fault)
-        joined = np.concatenate(self._parts)
-        if self._is_classification:
-            return WindowAnswers(answers=joined)
-        return WindowAnswers(
-            squared_error=joined, absolute_error=np.concatenate(self._absolute)
-        )
