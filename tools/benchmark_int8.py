@@ -3,15 +3,14 @@
     python tools/benchmark_int8.py --data FOLDER --work FOLDER [NAME ...]
 
 FOLDER of the data holds the npz files (`hapt/hapt.npz`, `ucr/GunPoint.npz` ...). Checkpoints
-that the work folder lacks are trained; each line is printed when it is done. For every network:
-an export in float32, one with ``--int8-only``, one that may keep layers in float32, all with
-``--max-drop 1``; then the three bundles are timed in turns by tcn-bench, on one thread.
+that the work folder lacks are trained. Each line is printed when it is done: an export in
+float32, one with ``--int8-only``, one that may keep layers in float32, all with ``--max-drop
+1``; then the three bundles are timed in turns by tcn-bench, on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 

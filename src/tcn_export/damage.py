@@ -129,10 +129,9 @@ def best_recipe(meter: Meter, asked: Method) -> Recipe:
         meter: Measures.
         asked: The method that the user asked for; others have to be better to replace it.
     """
-    best = Recipe(asked)
-    ranges = [Recipe(m) for m in METHODS if m not in _LEFT_OUT]  # type: ignore[arg-type]
-    best = _better(meter, best, ranges)
-    best = _better(meter, best, [replace(best, equalize=True)])
+    plain = [Recipe(asked), *(Recipe(m) for m in METHODS if m not in _LEFT_OUT)]  # type: ignore[arg-type]
+    equal = [replace(recipe, equalize=True) for recipe in plain]
+    best = _better(meter, plain[0], (*plain, *equal))
     return _better(meter, best, [replace(best, correct_bias=True)])
 
 

@@ -62,6 +62,7 @@ def quantize_graphs(
         **recipe.to_json(),
         "windows": ranges.windows,
         "data": data.name,
+        "budget": None,
         "in_float": [
             layer.name for layer in layers(first, dialect) if layer.node in recipe.in_float
         ],

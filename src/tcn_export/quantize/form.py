@@ -37,6 +37,6 @@ QUANTIZATION = {
     "windows": int,
     "coverage": COVERAGE,
     "in_float": Maybe([TEXT]),
-    "budget": Maybe(_BUDGET),
+    "budget": Maybe((None, _BUDGET)),
 }
 """``budget`` tells the search for layers to keep in float32, where int8 lost too much."""

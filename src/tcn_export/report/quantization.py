@@ -56,5 +56,13 @@ def _budget(budget: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     worst = [f"{x['layer']} {x['sqnr_db']} dB" for x in budget["layers"][:_RANKED]]
     yield "", f"alone in int8, the most harmful: {', '.join(worst)}"
     if budget["latency_us"]:
-        named = budget["latency_us"].items()
-        yield "", ", ".join(f"{name} {micros:.0f} us" for name, micros in named)
+        yield "", price_words(budget["latency_us"])
+
+
+def price_words(micros: Mapping[str, float]) -> str:
+    """What the budget costs in latency, from ``budget.latency_us``."""
+    told = ", ".join(f"{name} {value:.0f} us" for name, value in micros.items())
+    gains = micros["chosen"] < micros["float32"]
+    return (
+        told if gains else f"{told}: no faster than float32, so float32 is the better choice"
+    )
