@@ -1,11 +1,12 @@
-"""Peak memory and time of calibration, beside ONNX Runtime's own calibrators.
+"""Peak memory and seconds of calibration, ours beside ONNX Runtime's calibrators.
 
-    python tools/benchmark_calibration.py [MODEL.pt] [--data NPZ] [--windows 500 5000 50000]
+    python tools/benchmark_calibration.py MODEL DATA [--windows N ...] [--method METHOD ...]
 
-MODEL is a checkpoint of tcn-train; without one an untrained TCN for the data is taken. Every
-row is a process of its own, whose memory is limited to 8 GiB of address space; ``base`` is one
-that imports the same packages, loads data and model and calibrates nothing. What a method adds
-to it is the figure that matters.
+MODEL is a checkpoint of tcn-train, DATA an .npz file with ``x_train``. Each figure is that of
+a process of its own, which loads the graph and N windows, calibrates, and does nothing else;
+ours keeps no cache. Both run the same graph, the one that ``--target onnx`` calibrates, and
+watch the same values. ONNX Runtime's processes may take `--limit-gib` of address space and
+`--limit-seconds`; where they need more, the table says so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -24,152 +26,192 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
-from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    create_calibrator,
-)
 
-from tcn_export.capture import capture
-from tcn_export.graph import Graph
-from tcn_export.models import build, describe
-from tcn_export.models.tcn import TCNConfig
+from tcn_export.data import Windows
+from tcn_export.graph import Graph, Signature, TensorSpec
 from tcn_export.npz import load_dataset
 from tcn_export.peak_memory import peak_bytes
-from tcn_export.progress import Silent
-from tcn_export.quantize.calibration import calibrate
 from tcn_export.quantize.dialects import METHODS, ORT_X86_VNNI
-from tcn_export.rewrite.base import run_plan
-from tcn_export.rewrite.plans import ONNX
-from tcn_export.source.checkpoint import Checkpoint, load_source, save_checkpoint
 
-MOST_BYTES = 8 * 1024**3
-MOST_SECONDS = 900
+MIB = 2**20
+MOST_RATIO = 1.3
+"""Peak memory of the most windows, in multiples of that of the fewest."""
+LIBRARYS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 BATCH = 32
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-THEIRS = {
-    "minmax": CalibrationMethod.MinMax,
-    "percentile": CalibrationMethod.Percentile,
-    "entropy": CalibrationMethod.Entropy,
-}
-ROWS = (
-    ("base", "-"),
-    *(("ours", method) for method in METHODS),
-    *(("onnxruntime", method) for method in THEIRS),
-)
-
-
-class Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
-    """Feeds windows to the library's calibrator, in batches of one size."""
-
-    def __init__(self, name: str, x: NDArray[np.float32]) -> None:
-        whole = len(x) - len(x) % BATCH
-        self._feeds: Iterator[dict[str, Any]] = iter(
-            {name: x[start : start + BATCH]} for start in range(0, whole, BATCH)
-        )
-
-    def get_next(self) -> dict[str, Any] | None:
-        """The next feed, or None after the last."""
-        return next(self._feeds, None)
-
-
-def calibrate_theirs(graph: Graph, x: NDArray[np.float32], method: str) -> None:
-    """As ONNX Runtime's quantize_static does it."""
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        path = Path(folder) / "float32.onnx"
-        ir.save(graph.model, path)
-        calibrator = create_calibrator(
-            path,
-            list(ORT_X86_VNNI.operators),
-            augmented_model_path=str(Path(folder) / "augmented.onnx"),
-            calibrate_method=THEIRS[method],
-            extra_options={"symmetric": False},
-        )
-        calibrator.collect_data(Reader(graph.signature.inputs[0].name, x))
-        calibrator.compute_data()
-
-
-def child(model: Path, data: Path, windows: int, who: str, method: str) -> None:
-    """One row: calibrate, and answer with bytes and seconds."""
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-    source = load_source(model)
-    graph = run_plan(ONNX, capture(source, source.length, ORT_X86_VNNI.newest_opset))
-    x = load_dataset(data).calibration.spread(windows).x
-    start = time.perf_counter()
-    if who == "ours":
-        calibrate(graph, x, method, ORT_X86_VNNI, Silent())  # type: ignore[arg-type]
-    elif who == "onnxruntime":
-        calibrate_theirs(graph, x, method)
-    print(json.dumps([peak_bytes(), time.perf_counter() - start]))
-
-
-def measure(model: Path, data: Path, windows: int, who: str, method: str) -> str:
-    """A row's cell: MiB at the peak and seconds, or how it ended."""
-    line = [sys.executable, __file__, str(model), "--data", str(data)]
-    line += ["--child", who, method, "--windows", str(windows)]
-    try:
-        done = subprocess.run(
-            line, capture_output=True, text=True, check=False, timeout=MOST_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        return f"over {MOST_SECONDS} s"
-    if done.returncode != 0:
-        grave = ("MemoryError", "bad_alloc", "Failed to allocate", "cannot allocate")
-        if any(sign in done.stderr for sign in grave):
-            return f"out of {MOST_BYTES // 2**30} GiB"
-        return f"ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}"
-    peak, seconds = json.loads(done.stdout.splitlines()[-1])
-    return f"{peak / 2**20:,.0f} MiB, {seconds:.1f} s"
-
-
-def untrained(path: Path, data: Path) -> Path:
-    """The checkpoint of an untrained TCN for the windows of a file."""
-    train = load_dataset(data).calibration
-    _, channels, length = train.x.shape
-    config = TCNConfig(
-        in_channels=channels, outputs=5, widths=(32,) * 5, dilations=(1, 2, 4, 8, 16)
-    )
-    architecture, entries = describe(config)
-    save_checkpoint(
-        path,
-        Checkpoint(
-            architecture=architecture,
-            config=entries,
-            state_dict=build(architecture, entries).state_dict(),
-            channels=channels,
-            length=length,
-            task="classification",
-            classes=tuple("NSVFQ"),
-            sample_rate_hz=180.0,
-        ),
-    )
-    return path
+"""Windows that ONNX Runtime's calibrators are given at once."""
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", nargs="?", type=Path)
-    parser.add_argument(
-        "--data", type=Path, default=SHARED / "mitbih_aami" / "mitbih_aami.npz"
-    )
-    parser.add_argument("--windows", nargs="+", type=int, default=[500, 5_000, 50_000])
-    parser.add_argument("--child", nargs=2, metavar=("WHO", "METHOD"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.child:
-        child(options.model, options.data, options.windows[0], *options.child)
+    """Print the table; exit with 1 where our memory grows with the windows."""
+    if sys.argv[1:2] == ["--child"]:
+        answer(json.loads(sys.argv[2]))
         return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--windows", type=int, nargs="+", default=[500, 5_000, 50_000])
+    parser.add_argument("--method", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--limit-gib", type=float, default=8.0)
+    parser.add_argument("--limit-seconds", type=float, default=600.0)
+    args = parser.parse_args()
+    print(
+        "| method | calibrator |"
+        + "".join(f" {n:,} windows |" for n in args.windows)
+        + "\n|---|---|"
+        + "---|" * len(args.windows),
+        flush=True,
+    )
+    ratios = []
     with tempfile.TemporaryDirectory() as folder:
-        model = options.model or untrained(Path(folder) / "tcn.pt", options.data)
-        print(
-            "| calibration | " + " | ".join(f"{n:,} windows" for n in options.windows) + " |"
+        graph, files = prepare(args.model, args.data, args.windows, Path(folder))
+        limits = args.limit_gib, args.limit_seconds
+        for method in args.method:
+            peaks = row(method, "ours", graph, files, None)
+            if all(peaks):
+                ratios.append(peaks[-1] / peaks[0])
+            if method in LIBRARYS:
+                row(method, "ONNX Runtime's", graph, files, limits)
+    worst = max(ratios)
+    print(
+        f"\nours: {args.windows[-1]:,} windows take {worst:.2f} times the memory of "
+        f"{args.windows[0]:,} at most (limit {MOST_RATIO})"
+    )
+    if worst > MOST_RATIO:
+        raise SystemExit(1)
+
+
+def prepare(
+    model: Path, data: Path, counts: list[int], folder: Path
+) -> tuple[Path, dict[int, Path]]:
+    """Write the graph that is calibrated, and a file for each number of windows."""
+    import onnx_ir as ir
+
+    from tcn_export.capture import capture
+    from tcn_export.rewrite.base import run, run_plan
+    from tcn_export.rewrite.last_step import LastStep
+    from tcn_export.rewrite.plans import PLANS
+    from tcn_export.source.checkpoint import load_source
+
+    source = load_source(model)
+    captured = run_plan(PLANS["onnx"], capture(source, source.length, 20))
+    axes = {spec.name: spec.time_axis for spec in captured.signature.inputs}
+    path = folder / "float32.onnx"
+    ir.save(run(LastStep(axes), captured).model, path)
+    windows = load_dataset(data).calibration
+    files = {count: folder / f"{count}.npy" for count in counts}
+    for count, file in files.items():
+        if len(windows) < count:
+            raise SystemExit(f"{data} has {len(windows)} training windows, not {count}.")
+        np.save(file, Windows(windows.x).spread(count).x)
+    return path, files
+
+
+def row(
+    method: str,
+    calibrator: str,
+    graph: Path,
+    files: dict[int, Path],
+    limits: tuple[float, float] | None,
+) -> list[float]:
+    """Measure and print one row; MiB for each number of windows, 0 where it did not end."""
+    cells, peaks = [], []
+    for file in files.values():
+        peak, text = measure(method, graph, file, limits)
+        peaks.append(peak)
+        cells.append(text)
+    print(f"| {method} | {calibrator} | " + " | ".join(cells) + " |", flush=True)
+    return peaks
+
+
+def measure(
+    method: str, graph: Path, windows: Path, limits: tuple[float, float] | None
+) -> tuple[float, str]:
+    """Calibrate in a process of its own: its peak in MiB and the text of the cell."""
+    gib, seconds = limits or (None, None)
+    request = json.dumps([method, str(graph), str(windows), gib])
+    command = [sys.executable, __file__, "--child", request]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=seconds
         )
-        print("|---" * (1 + len(options.windows)) + "|")
-        for who, method in ROWS:
-            cells = [measure(model, options.data, n, who, method) for n in options.windows]
-            print(f"| {who} {method} | " + " | ".join(cells) + " |", flush=True)
+    except subprocess.TimeoutExpired:
+        return 0.0, f"not ready after {seconds:g} s"
+    if done.returncode == 0:
+        found = json.loads(done.stdout)
+        peak = found["bytes"] / MIB
+        return peak, f"{peak:,.0f} MiB, {found['seconds']:.1f} s"
+    if gib is not None and is_out_of_memory(done):
+        return 0.0, f"more than {gib:g} GiB"
+    raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stderr}")
+
+
+def is_out_of_memory(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether a process ended because it got no more memory, or was killed for it."""
+    words = ("MemoryError", "bad_alloc", "bad allocation", "Failed to allocate memory")
+    return done.returncode == -9 or any(word in done.stderr for word in words)
+
+
+def answer(request: list[Any]) -> None:
+    """The child: calibrate as told, print bytes and seconds."""
+    method, path, file, gib = request
+    calibrate = ours
+    if gib is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (int(gib * 2**30),) * 2)
+        calibrate = the_librarys
+    windows = np.load(file)
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(io.StringIO()):  # the library prints what it does
+        calibrate(method, path, windows)
+    print(json.dumps({"bytes": peak_bytes(), "seconds": time.perf_counter() - start}))
+
+
+def ours(method: Any, path: str, windows: np.ndarray) -> None:
+    """Calibrate with `tcn_export.quantize.calibration`."""
+    import onnx_ir as ir
+
+    from tcn_export.progress import Silent
+    from tcn_export.quantize.calibration import calibrate
+
+    model = ir.load(path)
+    name = model.graph.inputs[0].name
+    assert name is not None
+    signature = Signature((TensorSpec(name, "float32", ("batch", *windows.shape[1:]), 2),), ())
+    calibrate(Graph(model, signature), windows, method, ORT_X86_VNNI, Silent())
+
+
+def the_librarys(method: str, path: str, windows: np.ndarray) -> None:
+    """Calibrate with ONNX Runtime's calibrator of the same name, as it comes."""
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        create_calibrator,
+    )
+
+    # The histogram calibrators stack what they saw, so that all batches must be of one size.
+    size = BATCH if method == "minmax" else math.gcd(len(windows), BATCH)
+
+    class Batches(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
+        """The windows, some at a time."""
+
+        def __init__(self, name: str) -> None:
+            self._feeds = self._batches(name)
+
+        def _batches(self, name: str) -> Iterator[dict[str, np.ndarray]]:
+            for start in range(0, len(windows), size):
+                yield {name: windows[start : start + size]}
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            return next(self._feeds, None)
+
+    calibrator = create_calibrator(
+        path,
+        list(ORT_X86_VNNI.operators),
+        augmented_model_path=str(Path(path).with_suffix(".augmented.onnx")),
+        calibrate_method=CalibrationMethod[LIBRARYS[method]],
+        extra_options={"symmetric": False},
+    )
+    calibrator.collect_data(Batches(calibrator.model.graph.input[0].name))
+    calibrator.compute_data()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tcn_export.quantize.histogram import Histogram
 Signals = NDArray[np.float32]
 Extremes = dict[str, tuple[float, float]]
 
-_BUDGET = 64 * 1024 * 1024
+_BUDGET = 16 * 1024 * 1024
 """Bytes of values that one run may hold or return at once."""
 _ERRORS = 3  # severity: its warnings speak to its own developers
 
