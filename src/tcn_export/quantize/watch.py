@@ -25,7 +25,7 @@ from tcn_export.quantize.histogram import Histogram
 Signals = NDArray[np.float32]
 Extremes = dict[str, tuple[float, float]]
 
-_BUDGET = 16 * 1024 * 1024
+_BUDGET = 8 * 1024 * 1024
 """Bytes of values that one run may hold or return at once."""
 _EXTREMES = ("ReduceMin", "ReduceMax", "ReduceL1")
 """The sum of absolute values is there for NaN: finite ones may overflow it, never to NaN."""
