@@ -67,7 +67,7 @@ def library_ranges(graph, windows, folder):
 
     calibrator.collect_data(Reader())
     found = calibrator.compute_data().items()
-    return {name: (float(data.lowest), float(data.highest)) for name, data in found}
+    return {name: (data.lowest.item(), data.highest.item()) for name, data in found}
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,9 @@ def test_no_run_holds_more_than_the_budget(graph, monkeypatch):
 
 def test_infinite_values_are_refused_by_name(graph):
     with pytest.raises(DataError, match=r"drive the value `.+` of the network to"):
-        calibrate(graph, draw(4) * np.float32(1e38), "minmax", ORT_X86_VNNI, Silent())
+        calibrate(
+            graph, np.clip(draw(4), -3, 3) * np.float32(1e38), "minmax", ORT_X86_VNNI, Silent()
+        )
 
 
 def test_constants_are_not_calibrated_and_zero_is_in_every_range():
