@@ -66,7 +66,7 @@ class Histogram:
         per_unit = _per_unit(self.low, self.high)
         for start in range(0, flat.size, _AT_ONCE):
             place = flat[start : start + _AT_ONCE].astype(np.float64)
-            zeros += place.size - np.count_nonzero(place)
+            zeros += place.size - int(np.count_nonzero(place))
             place -= self.low
             place *= per_unit
             np.clip(place, 0, BINS - 1, out=place)
