@@ -62,15 +62,18 @@ class Histogram:
         What lies beyond the limits goes into the outermost bins.
         """
         flat = values.reshape(-1)
-        counts, zeros = self.counts.copy(), self.zeros
+        counts, zeros = self.counts.copy(), 0
         per_unit = _per_unit(self.low, self.high)
         for start in range(0, flat.size, _AT_ONCE):
-            some = flat[start : start + _AT_ONCE]
-            kept = some[some != 0]
-            zeros += some.size - kept.size
-            place = (kept.astype(np.float64) - self.low) * per_unit
-            counts += np.bincount(np.clip(place, 0, BINS - 1).astype(np.intp), minlength=BINS)
-        return replace(self, counts=counts, zeros=zeros)
+            place = flat[start : start + _AT_ONCE].astype(np.float64)
+            zeros += place.size - int(np.count_nonzero(place))
+            place -= self.low
+            place *= per_unit
+            np.clip(place, 0, BINS - 1, out=place)
+            counts += np.bincount(place.astype(np.intp), minlength=BINS)
+        # Zeros went into a bin like all the others: cheaper than to leave each of them out.
+        counts[min(int((0.0 - self.low) * per_unit), BINS - 1)] -= zeros
+        return replace(self, counts=counts, zeros=self.zeros + zeros)
 
     def folded(self) -> NDArray[np.float64]:
         """Counts of the absolute values, in `BINS` bins from 0 to the larger limit.

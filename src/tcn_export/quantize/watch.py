@@ -25,8 +25,10 @@ from tcn_export.quantize.histogram import Histogram
 Signals = NDArray[np.float32]
 Extremes = dict[str, tuple[float, float]]
 
-_BUDGET = 64 * 1024 * 1024
+_BUDGET = 8 * 1024 * 1024
 """Bytes of values that one run may hold or return at once."""
+_EXTREMES = ("ReduceMin", "ReduceMax", "ReduceL1")
+"""The sum of absolute values is there for NaN: finite ones may overflow it, never to NaN."""
 _ERRORS = 3  # severity: its warnings speak to its own developers
 
 
@@ -65,21 +67,23 @@ class Watch:
         Raises:
             DataError: A value becomes infinite or no number.
         """
-        session = _session(_reduced(self._proto, self.names, ("ReduceMin", "ReduceMax")))
+        session = _session(_reduced(self._proto, self.names, _EXTREMES))
         low = np.full(len(self.names), np.inf, np.float32)
         high = -low
         for batch in self._batches():
             found = np.array(session.run(None, {self._input: batch}), np.float32)
-            # of NaN and a number these return NaN
-            low = np.minimum(low, found[: len(self.names)])
-            high = np.maximum(high, found[len(self.names) :])
+            least, most, size = found.reshape(len(_EXTREMES), -1)
+            low, high = np.minimum(low, least), np.maximum(high, most)
+            # Extremes pass over NaN in most places; a sum never does.
+            low[np.isnan(size)] = np.nan
             advance(len(batch))
         for name, limits in zip(self.names, zip(low, high, strict=True), strict=True):
             if not np.isfinite(limits).all():
+                met = "NaN" if np.isnan(limits).any() else f"{limits[0]:g} and {limits[1]:g}"
                 raise DataError(
                     f"the calibration windows drive the value `{name}` of the network to "
-                    f"{limits[0]:g} and {limits[1]:g}, which no scale can hold. Their values "
-                    "are too large; check their units."
+                    f"{met}, which no scale can hold. Compare their units and their range "
+                    "with what the network was trained on."
                 )
         return dict(
             zip(self.names, zip(low.tolist(), high.tolist(), strict=True), strict=True)
