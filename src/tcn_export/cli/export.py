@@ -89,6 +89,13 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     "--keep-all-steps", is_flag=True, help="Compute every step of every layer, needed or not."
 )
 @click.option(
+    "--cpu-isa",
+    type=Choice(["auto", "vnni", "avx2", "arm64"]),
+    default="auto",
+    show_default=True,
+    help="Processors that int8 is made for; auto: like this one.",
+)
+@click.option(
     "--calibration",
     type=Choice(["minmax", "percentile", "entropy", "mse"]),
     default="minmax",
