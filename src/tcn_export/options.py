@@ -175,10 +175,10 @@ class ExportOptions:
     @property
     def dialect(self) -> Dialect:
         """How the target wants int8, on the processors that it is made for."""
-        if self.cpu_isa != AUTO:
-            return dialect_for(self.target, self.cpu_isa)
-        here = isa_of(platform.machine(), machine.host()["isa"])
-        return dialect_for(self.target, here)
+        isa = self.cpu_isa
+        if isa == "auto":
+            isa = isa_of(platform.machine(), machine.host()["isa"])
+        return dialect_for(self.target, isa)
 
     @property
     def operator_set(self) -> int:
@@ -215,8 +215,8 @@ class ExportOptions:
         if self.cpu_isa != AUTO and not (self.target == "onnx" and self.may_quantize):
             raise UsageError(
                 f"--cpu-isa {self.cpu_isa} says for which processors int8 is made, and "
-                f"{self.precision} for the target {self.target} does not depend on them. Leave "
-                "it out, or give --target onnx --precision int8."
+                f"{self.precision} for the target {self.target} does not depend on them. "
+                "Leave it out, or give --target onnx --precision int8."
             )
         if self.layout not in (AUTO, *LAYOUTS[self.target]):
             raise UsageError(

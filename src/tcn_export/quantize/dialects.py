@@ -101,9 +101,9 @@ ORT_ARM64 = replace(
     ORT_X86_VNNI,
     name="onnxruntime-arm64",
     isa="arm64",
-    # The dot products of ARM are s8 by s8 or u8 by u8: for u8 by s8 the kernels of ONNX Runtime
-    # flip the sign of every activation first. S8S8 is what its documentation recommends, and
-    # nothing saturates.
+    # The dot products of ARM are s8 by s8 or u8 by u8; for u8 by s8, ONNX Runtime's kernels
+    # flip the sign of every activation first. S8S8 is the default of its quantiser. Two
+    # products of signed bytes fit int16 while no weight is -128: symmetric weights never are.
     activation="int8",
 )
 
