@@ -85,12 +85,18 @@ def find_ranges(
 def write(
     graph: Graph, ranges: Ranges, data: ExportData, options: ExportOptions, recipe: Recipe
 ) -> Graph:
-    """Write Q/DQ into a calibrated graph, and correct its biases where the recipe says so."""
+    """Write Q/DQ into a calibrated graph, and correct its biases where the recipe says so.
+
+    Raises:
+        AssertionError: What was written is not of the dialect; see `quantize.lint`.
+    """
     from tcn_export.quantize.bias_correction import correct_biases
+    from tcn_export.quantize.lint import check_dialect
     from tcn_export.quantize.qdq import quantize
 
     made = quantize(graph, ranges, options.dialect, recipe.in_float)
-    if not recipe.correct_bias:
-        return made
-    assert data.calibration is not None
-    return correct_biases(graph, made, data.calibration.spread(CORRECTION_WINDOWS).x)
+    if recipe.correct_bias:
+        assert data.calibration is not None
+        made = correct_biases(graph, made, data.calibration.spread(CORRECTION_WINDOWS).x)
+    check_dialect(made.model, options.dialect, recipe.in_float)
+    return made

@@ -87,7 +87,8 @@ class IntegerLayer:
                 tap, self._ints("dilations"), self._ints("strides"), sizes, strict=True
             )
             where = tuple(slice(t * d, t * d + s * (n - 1) + 1, s) for t, d, s, n in steps)
-            taken: Array = padded[(slice(None), slice(None), *where)]
+            index = (slice(None), slice(None), *where)
+            taken: Array = padded[index]
             taps.append(taken.reshape(len(x), len(self.weights), -1, int(np.prod(sizes))))
         joined = np.concatenate(taps, axis=2)
         return [joined[:, group] for group in range(len(self.weights))]
