@@ -93,17 +93,18 @@ def build(
         stages = replace(stages, on_the_cpu=cpu.build(final, precision))
         return _deploy(final, choice, stages, how, source, data, options, progress)
     if how is not None:
-        coverage = {name: _coverage(floats[name], a) for name, a in artifacts.items()}
+        on_arm = how["isa"] == "arm64"
+        coverage = {n: _coverage(floats[n], a, on_arm) for n, a in artifacts.items()}
         choice = replace(choice, coverage=coverage)
         how["coverage"] = coverage[choice.name]
     return Built(artifact, final, choice, stages, how)
 
 
-def _coverage(graph: Graph, artifact: Artifact) -> dict[str, Any]:
+def _coverage(graph: Graph, artifact: Artifact, on_arm: bool) -> dict[str, Any]:
     from tcn_export.quantize.coverage import measure_coverage
     from tcn_export.targets.onnxruntime import optimized_model
 
-    return measure_coverage(graph, optimized_model(artifact)).to_json()
+    return measure_coverage(graph, optimized_model(artifact, on_arm)).to_json()
 
 
 def _deploy(

@@ -12,6 +12,7 @@ from tcn_export.laying_out import THREADS
 from tcn_export.making import Made, Workshop
 from tcn_export.options import AUTO
 from tcn_export.racing import Timing, cycle, race_runners
+from tcn_export.saturating import saturation
 from tcn_export.targets import load_target
 
 PAYS = 1.1
@@ -25,6 +26,17 @@ def make(workshop: Workshop) -> Made:
     Raises:
         ExportError: What its subclasses say.
     """
+    made = _make(workshop)
+    artifact, how = made.built.artifact, made.built.quantization
+    if how is None or how["isa"] != "vnni" or artifact.target != "onnx":
+        return made
+    assert workshop.data is not None
+    classifies = workshop.source.task == "classification"
+    found = saturation(artifact, workshop.data.parity, classifies, workshop.progress)
+    return replace(made, built=replace(made.built, quantization={**how, "saturation": found}))
+
+
+def _make(workshop: Workshop) -> Made:
     if workshop.options.precision == AUTO:
         return _fastest_that_passes(workshop)
     made = workshop.make()
@@ -41,7 +53,7 @@ def _fastest_that_passes(workshop: Workshop) -> Made:
         The one that was taken, with what spoke against the others.
     """
     made = {
-        precision: make(workshop.asked(precision=precision))
+        precision: _make(workshop.asked(precision=precision))
         for precision in ("float32", "int8")
     }
     timings = _race(workshop, made)

@@ -17,7 +17,7 @@ from tcn_export.data import batches
 from tcn_export.graph import Graph
 from tcn_export.laying_out import layouts
 from tcn_export.parity.metrics import sqnr_db
-from tcn_export.quantize.dialects import DIALECTS, METHODS, Method
+from tcn_export.quantize.dialects import METHODS, Method
 from tcn_export.quantize.layers import Layer, layers
 from tcn_export.quantize.recipe import Recipe
 from tcn_export.quantizing import equalized, find_ranges, write
@@ -137,7 +137,7 @@ def best_recipe(meter: Meter, asked: Method) -> Recipe:
 
 def rank_layers(workshop: Workshop, meter: Meter, recipe: Recipe) -> list[Damage]:
     """All layers, the most harmful first: those whose own quantisation leaves the least."""
-    found = layers(meter.graph, DIALECTS[workshop.options.target])
+    found = layers(meter.graph, workshop.options.dialect)
     everything = frozenset[str]().union(*(layer.nodes for layer in found))
     ranked = []
     with workshop.progress.stage("Ranking the layers", len(found)) as advance:

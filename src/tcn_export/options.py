@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
+import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tcn_export import machine
 from tcn_export.errors import UsageError
 from tcn_export.graph import LONGEST
 from tcn_export.parity.tolerance import MAX_DROP_POINTS
-from tcn_export.quantize.dialects import DIALECTS, METHODS, Method
+from tcn_export.quantize.dialects import (
+    ISAS,
+    METHODS,
+    Dialect,
+    Isa,
+    Method,
+    dialect_for,
+    isa_of,
+)
 from tcn_export.source.base import Layout, Told
 from tcn_export.targets import TARGETS
 from tcn_export.targets.base import Precision
@@ -53,6 +63,7 @@ class ExportOptions:
         length: Steps of the window; None takes those of the training, `DYNAMIC` keeps it
             symbolic.
         opset: ONNX operator set version; None takes the target's own.
+        cpu_isa: Processors that int8 is made for; `AUTO` takes those like this machine's.
         calibration: How int8 ranges are chosen.
         calibration_windows: At most so many training windows calibrate, evenly spaced.
         max_drop: Points of accuracy that int8 may lose (upper 95 % bound).
@@ -85,6 +96,7 @@ class ExportOptions:
     data: Path | str | None = None
     length: int | str | None = None
     opset: int | None = None
+    cpu_isa: Isa | Literal["auto"] = "auto"
     calibration: Method = "minmax"
     calibration_windows: int = CALIBRATION_WINDOWS
     max_drop: float = MAX_DROP_POINTS
@@ -111,6 +123,7 @@ class ExportOptions:
             ("target", self.target, TARGETS),
             ("precision", self.precision, (*get_args(Precision), AUTO)),
             ("calibration", self.calibration, METHODS),
+            ("CPU", self.cpu_isa, (AUTO, *ISAS)),
         ):
             if value not in choices:
                 raise UsageError(f"the {name} {value!r} is none of {', '.join(choices)}.")
@@ -120,7 +133,7 @@ class ExportOptions:
                 f"{self.precision} needs real windows to calibrate on and to judge the loss: "
                 "give --data FILE.npz (or --data noise, for timing only)."
             )
-        newest = DIALECTS[self.target].newest_opset if self.may_quantize else None
+        newest = self.dialect.newest_opset if self.may_quantize else None
         if newest is not None and self.operator_set > newest:
             raise UsageError(
                 f"int8 needs an opset of at most {newest}, and {self.opset} was asked for: "
@@ -160,6 +173,14 @@ class ExportOptions:
         return self.precision in ("int8", AUTO)
 
     @property
+    def dialect(self) -> Dialect:
+        """How the target wants int8, on the processors that it is made for."""
+        isa = self.cpu_isa
+        if isa == "auto":
+            isa = isa_of(platform.machine(), machine.host()["isa"])
+        return dialect_for(self.target, isa)
+
+    @property
     def operator_set(self) -> int:
         """The ONNX operator set version that is exported."""
         return DEFAULT_OPSETS[self.target] if self.opset is None else self.opset
@@ -190,6 +211,12 @@ class ExportOptions:
                 "ONNX Runtime computes a quantised graph in float on CUDA: int8 would cost "
                 "accuracy there and gain nothing. Use --target trt for int8 on a GPU, or "
                 "leave --precision out."
+            )
+        if self.cpu_isa != AUTO and not (self.target == "onnx" and self.may_quantize):
+            raise UsageError(
+                f"--cpu-isa {self.cpu_isa} says for which processors int8 is made, and "
+                f"{self.precision} for the target {self.target} does not depend on them. "
+                "Leave it out, or give --target onnx --precision int8."
             )
         if self.layout not in (AUTO, *LAYOUTS[self.target]):
             raise UsageError(

@@ -9,7 +9,7 @@ from tcn_export.export_data import ExportData
 from tcn_export.graph import Graph
 from tcn_export.options import ExportOptions
 from tcn_export.progress import Progress
-from tcn_export.quantize.dialects import DIALECTS, Method
+from tcn_export.quantize.dialects import Method
 from tcn_export.quantize.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def quantize_graphs(
     from tcn_export.quantize.calibration import carry
     from tcn_export.quantize.layers import layers
 
-    dialect = DIALECTS[options.target]
+    dialect = options.dialect
     first = next(iter(graphs.values()))
     ranges = find_ranges(first, data, options, recipe.calibration, progress)
     written = {}
@@ -79,19 +79,25 @@ def find_ranges(
 
     assert data.calibration is not None
     windows = data.calibration.spread(options.calibration_windows).x
-    dialect = DIALECTS[options.target]
+    dialect = options.dialect
     return calibrate(graph, windows, method, dialect, progress, Cache.of_user())
 
 
 def write(
     graph: Graph, ranges: Ranges, data: ExportData, options: ExportOptions, recipe: Recipe
 ) -> Graph:
-    """Write Q/DQ into a calibrated graph, and correct its biases where the recipe says so."""
+    """Write Q/DQ into a calibrated graph, and correct its biases where the recipe says so.
+
+    Raises:
+        AssertionError: What was written is not of the dialect; see `quantize.lint`.
+    """
     from tcn_export.quantize.bias_correction import correct_biases
+    from tcn_export.quantize.lint import check_dialect
     from tcn_export.quantize.qdq import quantize
 
-    made = quantize(graph, ranges, DIALECTS[options.target], recipe.in_float)
-    if not recipe.correct_bias:
-        return made
-    assert data.calibration is not None
-    return correct_biases(graph, made, data.calibration.spread(CORRECTION_WINDOWS).x)
+    made = quantize(graph, ranges, options.dialect, recipe.in_float)
+    if recipe.correct_bias:
+        assert data.calibration is not None
+        made = correct_biases(graph, made, data.calibration.spread(CORRECTION_WINDOWS).x)
+    check_dialect(made.model, options.dialect, recipe.in_float)
+    return made

@@ -89,6 +89,13 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     "--keep-all-steps", is_flag=True, help="Compute every step of every layer, needed or not."
 )
 @click.option(
+    "--cpu-isa",
+    type=Choice(["auto", "vnni", "avx2", "arm64"]),
+    default="auto",
+    show_default=True,
+    help="Processors that int8 is made for; auto: like this one.",
+)
+@click.option(
     "--calibration",
     type=Choice(["minmax", "percentile", "entropy", "mse"]),
     default="minmax",
@@ -156,12 +163,16 @@ def main(screen: Screen, model: Path | None, **options: Any) -> int:
     bundle, report = result.bundle, result.report
     screen.judged(report, bundle.manifest, bundle.path)
     from tcn_export.report import terminal
+    from tcn_export.report.quantization import saturation_words
     from tcn_export.report.score_change import score_change
 
     screen.warnings(bundle.manifest.dependence)
     if options["allow_undecided"]:
         for row in report.waived_bounds:
             screen.warn(f"{row.note}; waived, so the bundle is not verified.")
+    saturating = saturation_words(bundle.manifest.quantization or {})
+    if saturating is not None:
+        screen.warn(f"{saturating}.")
     path = shlex.quote(str(bundle.path))
     screen.result(
         lambda: {"bundle": str(bundle.path), **bundle.manifest.to_json()},

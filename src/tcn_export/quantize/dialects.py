@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 """How calibration chooses the range of an activation; see `calibration.calibrate`."""
 
 METHODS: tuple[str, ...] = get_args(Method)
+
+Isa = Literal["vnni", "avx2", "arm64"]
+"""What decides how a processor multiplies bytes: x86 with VNNI, x86 without it, ARM."""
+
+ISAS: tuple[str, ...] = get_args(Isa)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,7 @@ class Dialect:
 
     Attributes:
         name: Recorded in the manifest.
+        isa: The processors that it is for; None where it is for none.
         activation: Integer type of the values between layers.
         weight: Integer type of the weights.
         per_channel: One weight scale per output channel.
@@ -33,6 +40,7 @@ class Dialect:
     """
 
     name: str
+    isa: Isa | None
     activation: Literal["uint8", "int8"]
     weight: Literal["int8"]
     per_channel: bool
@@ -47,6 +55,7 @@ class Dialect:
         """The entry of the manifest."""
         return {
             "dialect": self.name,
+            "isa": self.isa,
             "activation": self.activation,
             "weight": self.weight,
             "per_channel": self.per_channel,
@@ -57,6 +66,7 @@ class Dialect:
 
 ORT_X86_VNNI = Dialect(
     name="onnxruntime-x86-vnni",
+    isa="vnni",
     # int8 activations run 2 to 6 times slower: the processor's dot product is u8 by s8.
     activation="uint8",
     weight="int8",
@@ -78,8 +88,28 @@ ORT_X86_VNNI = Dialect(
     newest_opset=20,
 )
 
+ORT_X86_AVX2 = replace(
+    ORT_X86_VNNI,
+    name="onnxruntime-x86-avx2",
+    isa="avx2",
+    # VPMADDUBSW adds pairs of products in saturating int16; see `saturation`. With weights of
+    # at most 64 a pair is at most 2 * 255 * 64 = 32640, which int16 holds.
+    reduce_range=True,
+)
+
+ORT_ARM64 = replace(
+    ORT_X86_VNNI,
+    name="onnxruntime-arm64",
+    isa="arm64",
+    # The dot products of ARM are s8 by s8 or u8 by u8; for u8 by s8, ONNX Runtime's kernels
+    # flip the sign of every activation first. S8S8 is the default of its quantiser. Two
+    # products of signed bytes fit int16 while no weight is -128: symmetric weights never are.
+    activation="int8",
+)
+
 TENSORRT = Dialect(
     name="tensorrt",
+    isa=None,
     # Signed, zero point 0, float bias: NVIDIA's parser refuses everything else.
     activation="int8",
     weight="int8",
@@ -95,5 +125,28 @@ TENSORRT = Dialect(
     inputs_only=True,
 )
 
-DIALECTS: dict[str, Dialect] = {"onnx": ORT_X86_VNNI, "trt": TENSORRT}
-"""The dialect of each target that computes in integers."""
+_OF_PROCESSORS: dict[Isa, Dialect] = {
+    "vnni": ORT_X86_VNNI,
+    "avx2": ORT_X86_AVX2,
+    "arm64": ORT_ARM64,
+}
+
+
+def dialect_for(target: str, isa: Isa) -> Dialect:
+    """The dialect of a target, and of the processors that it runs on where it is a CPU."""
+    return TENSORRT if target == "trt" else _OF_PROCESSORS[isa]
+
+
+def isa_of(machine: str, flags: Collection[str]) -> Isa:
+    """What a processor has.
+
+    Args:
+        machine: As `platform.machine` spells it.
+        flags: Instruction sets, as Linux spells them.
+
+    >>> isa_of("x86_64", ["avx2", "avx512_vnni"])
+    'vnni'
+    """
+    if machine in ("aarch64", "arm64"):
+        return "arm64"
+    return "vnni" if {"avx_vnni", "avx512_vnni"} & set(flags) else "avx2"

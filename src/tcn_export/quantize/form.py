@@ -30,7 +30,17 @@ _BUDGET = {
     "looks": int,
     "latency_us": (None, Each(NUMBER)),
 }
+_SATURATION = {
+    "isa": TEXT,
+    "windows": int,
+    "convolutions": int,
+    "saturating": [{"layer": TEXT, "share": NUMBER}],
+    "lost_points": (None, NUMBER),
+    "changed": (None, int),
+    "advice": TEXT,
+}
 QUANTIZATION = {
+    "isa": Maybe((None, TEXT)),
     "calibration": TEXT,
     "equalized": Maybe(bool),
     "bias_corrected": Maybe(bool),
@@ -38,5 +48,7 @@ QUANTIZATION = {
     "coverage": COVERAGE,
     "in_float": Maybe([TEXT]),
     "budget": Maybe((None, _BUDGET)),
+    "saturation": Maybe((None, _SATURATION)),
 }
-"""``budget`` tells the search for layers to keep in float32, where int8 lost too much."""
+"""``budget`` tells the search for layers to keep in float32, where int8 lost too much;
+``saturation`` tells what the file does on x86 without VNNI."""

@@ -210,10 +210,10 @@ def _recipe(recipe: Any) -> str:
 def _saturation_lines(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     if found is None:
         return []
-    told = f"{len(found['saturating'])} of {found['convolutions']} convolutions saturate"
+    told = f"{len(found['saturating'])} of {found['convolutions']} integer layers saturate"
     if found.get("lost_points") is not None:
         told += f", {found['lost_points']:+.2f} points"
-    lines = [(f"on {found['isa']} without VNNI", told)]
+    lines = [("on x86 without VNNI", told)]
     lines += [
         ("", f"{entry['layer']}: {100 * entry['share']:.2g} % of its sums")
         for entry in found["saturating"]

@@ -7,6 +7,7 @@ from typing import Any
 
 _RANKED = 3
 """So many of the most harmful layers are named."""
+_ISAS = {"vnni": "x86 with VNNI", "avx2": "x86 with or without VNNI", "arm64": "ARM, 64 bits"}
 
 
 def quantization_lines(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -17,6 +18,11 @@ def quantization_lines(entry: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "", f"kept in float32: {', '.join(kept)}"
     if entry.get("budget"):
         yield from _budget(entry["budget"])
+    if entry.get("isa"):
+        yield "made for", _ISAS.get(entry["isa"], entry["isa"])
+    warning = saturation_words(entry)
+    if warning is not None:
+        yield "", warning
 
 
 def candidate_lines(candidates: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -35,6 +41,22 @@ def recipe_words(recipe: Mapping[str, Any]) -> str:
     if recipe.get("bias_corrected"):
         words.append("biases corrected")
     return ", ".join(words)
+
+
+def saturation_words(entry: Mapping[str, Any]) -> str | None:
+    """One sentence about what saturates without VNNI; None where nothing does."""
+    found = entry.get("saturation")
+    if not found or not found["saturating"]:
+        return None
+    told = (
+        "on a CPU without VNNI this file saturates in "
+        f"{len(found['saturating'])} of {found['convolutions']} integer layers"
+    )
+    if found["lost_points"] is not None:
+        told += f" and loses {found['lost_points']:.1f} points"
+    if found["changed"] is not None:
+        told += f" ({found['changed']} of {found['windows']} windows answer otherwise)"
+    return f"{told}; {found['advice']}"
 
 
 def _coverage(entry: Mapping[str, Any]) -> str:

@@ -99,8 +99,12 @@ def runner(artifact: Artifact, threads: int = 0) -> Runner:
     return OnnxRuntimeRunner(artifact.files[artifact.model], artifact.signature, threads)
 
 
-def optimized_model(artifact: Artifact) -> ir.Model:
+def optimized_model(artifact: Artifact, on_arm: bool = False) -> ir.Model:
     """The graph that ONNX Runtime really executes for an artifact, on this machine.
+
+    Args:
+        artifact: Of this target.
+        on_arm: Fuse as on ARM, where signed activations too are computed on integers.
 
     Raises:
         UnsupportedModelError: The runtime has no kernel for one of its operators.
@@ -111,6 +115,8 @@ def optimized_model(artifact: Artifact) -> ir.Model:
         path = Path(folder) / "optimized.onnx"
         options = session_options(threads=1)
         options.optimized_model_filepath = str(path)
+        if on_arm:
+            options.add_session_config_entry("session.qdqisint8allowed", "1")
         try:
             ort.InferenceSession(artifact.files[artifact.model], options, providers=_PROVIDERS)
         except RUNTIME_ERRORS as error:
