@@ -20,13 +20,15 @@ INT8 = ("--target", "onnx", "--precision", "int8", "--layout", "1d", "--int8-onl
 def saturating(tmp_path_factory):
     """A network all of whose first weights are large, and windows that it answers."""
     folder = tmp_path_factory.mktemp("saturating")
-    config = TCNConfig(in_channels=3, outputs=4, widths=(16, 16), dilations=(1, 2))
-    model = make_checkpoint(folder / "m.pt", config)
+    config = TCNConfig(
+        in_channels=3, outputs=4, widths=(8,) * 3, dilations=(1, 2, 4), head="every"
+    )
+    model = make_checkpoint(folder / "m.pt", config, length=128)
     state = load_source(model).module.state_dict()
     for name, value in state.items():
         if name.endswith("weight") and value.ndim == 3:
             state[name] = value.sign() * value.abs().mean()
-    make_checkpoint(model, config, state_dict=state)
+    make_checkpoint(model, config, length=128, state_dict=state)
     return model, make_data(folder / "d.npz", model, 300)
 
 
