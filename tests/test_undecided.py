@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from support import make_checkpoint, make_data, run
+from sure_windows import sure_windows
 from tcn_export import ExportOptions, export, load_bundle
 from tcn_export.cli.bench import main as bench_command
 from tcn_export.cli.export import main as export_command
@@ -23,22 +24,6 @@ TOO_FEW = "NOT DECIDABLE: 150 windows cannot show a loss below 1 point; 299 can.
 ADVICE = "more windows, a larger --max-drop, or --allow-undecided"
 WAIVED = "the accuracy bound (150 windows, 299 needed)"
 INT8 = ("--target", "onnx", "--precision", "int8", "--layout", "1d")
-
-
-def sure_windows(path, module, windows, shape, center=0.0, spread=1.0, answer=lambda y: y):
-    """Windows that a network answers clearly, labelled so: int8 changes none of them."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((16 * windows, *shape)) * spread + center
-    x = x.astype(np.float32)
-    with torch.inference_mode():
-        output = answer(module(torch.from_numpy(x)))
-    best = output.topk(2, dim=1).values
-    margin = (best[:, 0] - best[:, 1]).reshape(len(x), -1).amin(1).numpy()
-    kept = np.sort(np.argsort(-margin)[: 2 * windows])
-    x, y = x[kept], output.argmax(1).numpy()[kept]
-    arrays = {"x_train": x[windows:], "y_train": y[windows:]}
-    np.savez(path, x_test=x[:windows], y_test=y[:windows], **arrays)
-    return path
 
 
 def sure(path, model, windows):
@@ -132,7 +117,7 @@ def test_waived_bundle_verifies_again_but_stays_unverified(waived, few):
 
 def test_allowing_spares_no_loss_that_was_seen(tiny_model, tmp_path):
     data = make_data(tmp_path / "d.npz", tiny_model, 150)
-    options = [*INT8, "--data", data, "--allow-undecided", "--out", tmp_path]
+    options = [*INT8, "--int8-only", "--data", data, "--allow-undecided", "--out", tmp_path]
     ran = run(export_command, tiny_model, *options, "--json")
     (row,) = [r for r in ran.json["parity"]["rows"] if "upper95" in r["metric"]]
     assert (ran.code, row["status"]) == (3, "fail")
@@ -273,62 +258,3 @@ def test_answers_per_step_count_as_many_trials_as_there_are_windows(tmp_path):
     assert steps == 40 * 8
     ran = run(export_command, model, *options, "--max-drop", 12, "--overwrite")
     assert ran.code == 0
-
-
-TWO_OUTPUTS = """
-import torch
-from torch import nn
-
-class Two(nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv = nn.Conv1d(3, 8, 3, padding=4, dilation=2)
-        self.head = nn.Linear(8, 4)
-    def forward(self, x):
-        h = torch.relu(self.conv(x)[:, :, :-4])
-        return {"logits": self.head(h.mean(-1)), "hidden": h}
-
-class Divided(Two):
-    def forward(self, x):
-        return super().forward(x)["logits"] / x.abs().mean((1, 2)).unsqueeze(1)
-"""
-
-
-@pytest.fixture
-def networks(tmp_path, monkeypatch):
-    (tmp_path / "two_outputs.py").write_text(TWO_OUTPUTS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    import two_outputs
-
-    return two_outputs
-
-
-def test_only_the_answer_of_several_outputs_is_scored(networks):
-    network = networks.Two().eval()
-    data = sure_windows("d.npz", network, 150, (3, 24), answer=lambda y: y["logits"])
-    options = ["--factory", "two_outputs:Two", "--input-shape", "3,24", *INT8, "--data", data]
-    ran = run(export_command, *options, "--json")
-    assert (ran.code, ran.json["parity"]["verdict"]) == (3, "undecided")
-    judged = {
-        (row["output"], row["metric"]): row["status"]
-        for row in ran.json["parity"]["rows"]
-        if row["feed"] == "windows"
-    }
-    assert judged["logits", "accuracy_lost_upper95_points"] == "undecided"
-    assert judged["hidden", "sqnr_db"] == "pass"
-    assert ("hidden", "accuracy_lost_upper95_points") not in judged
-    assert len(ran.json["parity"]["scores"]["actual"]["classes"]) == 4
-    ran = run(export_command, *options, "--json", "--overwrite", "--allow-undecided")
-    assert (ran.code, ran.json["waived"]) == (0, [WAIVED])
-
-
-def test_network_without_an_answer_to_zeros_is_judged_on_everything_else(networks):
-    options = ["--factory", "two_outputs:Divided", "--input-shape", "3,24", "--target", "onnx"]
-    ran = run(export_command, *options, "--layout", "1d", "--json")
-    assert ran.code == 0, ran.stdout
-    forms = {r["feed"]: r for r in ran.json["parity"]["rows"] if r["metric"] == "form"}
-    assert "of the model's own are NaN or infinite" in forms["zeros"]["note"]
-    assert forms["normal"]["note"] == ""
-    assert run(verify_command, ran.json["bundle"]).code == 0

@@ -119,8 +119,8 @@ def _judge_data(
 def _limits(manifest: Manifest) -> parity_windows.Limits:
     """Those of the export, which may have judged several candidates on the windows."""
     loss = manifest.parity["loss"]
-    alpha = ALPHA if loss is None else 1 - loss["confidence"]
-    return parity_windows.Limits(float(manifest.parity["max_drop"]), alpha)
+    looks = 1 if loss is None else max(1, round(ALPHA / max(1 - loss["confidence"], 1e-9)))
+    return parity_windows.Limits(float(manifest.parity["max_drop"]), ALPHA / looks)
 
 
 def _check_answers(bundle: Bundle, kept: WindowAnswers, actual: WindowAnswers) -> None:

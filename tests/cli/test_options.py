@@ -47,7 +47,7 @@ def test_defaults_are_those_of_the_library(command, arguments, options):
     ("command", "name", "choices"),
     [
         (export_command, "target", TARGETS),
-        (export_command, "precision", get_args(Precision)),
+        (export_command, "precision", (*get_args(Precision), AUTO)),
         (export_command, "calibration", METHODS),
         (export_command, "trt_version", tuple(VERSIONS)),
         (export_command, "trt_runtime", get_args(Runtime)),
