@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from tcn_export.budgeting import is_too_lossy, meet_budget
+from tcn_export.errors import UnsupportedModelError
 from tcn_export.export_data import one_window
 from tcn_export.laying_out import THREADS
 from tcn_export.making import Made, Workshop
@@ -52,10 +53,11 @@ def _fastest_that_passes(workshop: Workshop) -> Made:
     Returns:
         The one that was taken, with what spoke against the others.
     """
-    made = {
-        "float32": workshop.asked(precision="float32", cpu_isa="auto").make(),
-        "int8": _make(workshop.asked(precision="int8")),
-    }
+    made = {"float32": workshop.asked(precision="float32", cpu_isa="auto").make()}
+    try:
+        made["int8"] = _make(workshop.asked(precision="int8"))
+    except UnsupportedModelError:  # then there is nothing to choose from
+        return made["float32"]
     timings = _race(workshop, made)
     gain = timings["float32"].median / timings["int8"].median
     reasons = {"float32": "", "int8": _against_int8(made["int8"], gain)}
@@ -90,6 +92,8 @@ def _against_int8(made: Made, gain: float) -> str:
         if loss is None or loss["upper_points"] is None:
             return "int8 rejected: parity was lost"
         return f"int8 rejected: it may lose {loss['upper_points']:.2f} points"
+    if made.report.waived_bounds:
+        return "int8 rejected: what it loses was waived, not shown"
     if gain < PAYS:
         return (
             f"int8 rejected: {gain:.2f}x float32's speed, under the {PAYS:g}x that pays for it"

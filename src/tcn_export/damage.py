@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from tcn_export.quantize.calibration import Ranges
 
 SEARCH_WINDOWS = 256
-_LEFT_OUT = ("entropy",)
-"""Not tried: on every network of docs/int8.md it gave the ranges of minmax, or more noise."""
 _GAIN_DB = 0.1
 """A remedy that gains less is not worth its name in the report."""
 
@@ -129,7 +127,7 @@ def best_recipe(meter: Meter, asked: Method) -> Recipe:
         meter: Measures.
         asked: The method that the user asked for; others have to be better to replace it.
     """
-    plain = [Recipe(asked), *(Recipe(m) for m in METHODS if m not in _LEFT_OUT)]  # type: ignore[arg-type]
+    plain = [Recipe(asked), *(Recipe(m) for m in METHODS)]  # type: ignore[arg-type]
     equal = [replace(recipe, equalize=True) for recipe in plain]
     best = _better(meter, plain[0], (*plain, *equal))
     return _better(meter, best, [replace(best, correct_bias=True)])

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from tcn_export.parity.bounds import ALPHA, windows_needed
+from tcn_export.parity.bounds import ALPHA
 
 STEP_DB = 3.0
 """Half the noise: the least that makes a candidate another one."""
-_MOST_CANDIDATES = 7
-"""Three looks find one of so many."""
+MOST_LOOKS = 3
+"""They find one of seven candidates."""
 
 
 def worth_a_look(failed_db: float, by_number: Sequence[float]) -> list[int]:
@@ -36,23 +36,39 @@ def worth_a_look(failed_db: float, by_number: Sequence[float]) -> list[int]:
     last = len(by_number) - 1
     if by_number and last not in found:
         found.append(last)  # whatever noise says: the answers may say otherwise
-    if len(found) <= _MOST_CANDIDATES:
-        return found
-    step = (len(found) - 1) / (_MOST_CANDIDATES - 1)
-    return [found[round(i * step)] for i in range(_MOST_CANDIDATES)]
+    return thinned(found, MOST_LOOKS)
 
 
-def looks_for(candidates: int, windows: int, max_drop: float) -> int:
+def looks_for(candidates: int, can_pass: Callable[[float], bool]) -> int:
     """How many candidates are judged to find one of so many, so that each can still pass.
 
-    >>> looks_for(7, 3000, 1.0), looks_for(7, 350, 1.0)
+    Args:
+        candidates: How many there are.
+        can_pass: Whether so many windows can show anything, where the bound may be wrong so
+            often.
+
+    >>> looks_for(7, lambda alpha: True), looks_for(7, lambda alpha: alpha > 0.04)
     (3, 1)
     """
     for looks in range(math.ceil(math.log2(candidates + 1)), 1, -1):
-        fewest = windows_needed(max_drop, ALPHA / looks)
-        if fewest is None or windows >= fewest:
+        if can_pass(ALPHA / looks):
             return looks
     return 1
+
+
+def thinned(candidates: Sequence[int], looks: int) -> list[int]:
+    """As many as so many looks search to the end; the last, which passes if any does, stays.
+
+    >>> thinned(range(7), 3), thinned(range(7), 2), thinned(range(7), 1)
+    ([0, 1, 2, 3, 4, 5, 6], [0, 3, 6], [6])
+    """
+    most = 2**looks - 1
+    if len(candidates) <= most:
+        return list(candidates)
+    if most == 1:
+        return [candidates[-1]]
+    step = (len(candidates) - 1) / (most - 1)
+    return [candidates[round(i * step)] for i in range(most)]
 
 
 def bisect_fewest(

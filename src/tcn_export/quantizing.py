@@ -92,12 +92,14 @@ def write(
         AssertionError: What was written is not of the dialect; see `quantize.lint`.
     """
     from tcn_export.quantize.bias_correction import correct_biases
+    from tcn_export.quantize.layers import unquantizable
     from tcn_export.quantize.lint import check_dialect
     from tcn_export.quantize.qdq import quantize
 
-    made = quantize(graph, ranges, options.dialect, recipe.in_float)
+    in_float = recipe.in_float | unquantizable(graph)
+    made = quantize(graph, ranges, options.dialect, in_float)
     if recipe.correct_bias:
         assert data.calibration is not None
         made = correct_biases(graph, made, data.calibration.spread(CORRECTION_WINDOWS).x)
-    check_dialect(made.model, options.dialect, recipe.in_float)
+    check_dialect(made.model, options.dialect, in_float)
     return made

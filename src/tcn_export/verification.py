@@ -119,7 +119,13 @@ def _judge_data(
 def _limits(manifest: Manifest) -> parity_windows.Limits:
     """Those of the export, which may have judged several candidates on the windows."""
     loss = manifest.parity["loss"]
-    looks = 1 if loss is None else max(1, round(ALPHA / max(1 - loss["confidence"], 1e-9)))
+    confidence = 1 - ALPHA if loss is None else loss["confidence"]
+    if not 1 - ALPHA - 1e-9 <= confidence < 1:
+        raise BundleError(
+            f"the manifest gives its bound a confidence of {confidence}; expected "
+            f"{1 - ALPHA:g} to 1. It was altered; export the model again."
+        )
+    looks = round(ALPHA / (1 - confidence))
     return parity_windows.Limits(float(manifest.parity["max_drop"]), ALPHA / looks)
 
 

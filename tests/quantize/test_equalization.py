@@ -105,6 +105,11 @@ REFUSALS = {
         "float[batch, 3, t] y",
         "(Tanh) does not scale by channel",
     ),
+    "two rows per channel": (
+        "a = Conv (x, w1, b1)\n y = Conv <group=4> (a, w8, b8)",
+        "float[batch, 8, t] y",
+        "has not one row of weights per channel",
+    ),
     "a reader in groups": (
         "a = Conv (x, w1, b1)\n y = Conv <group=2> (a, w3, b3)",
         "float[batch, 2, t] y",
@@ -120,6 +125,8 @@ def test_what_cannot_be_scaled_is_left_alone(case):
     arrays = constants(rng)
     arrays["w3"] = rng.standard_normal((2, 2, 2)).astype(np.float32)
     arrays["b3"] = np.zeros(2, np.float32)
+    arrays["w8"] = rng.standard_normal((8, 1, 2)).astype(np.float32)
+    arrays["b8"] = np.zeros(8, np.float32)
     used = {name: array for name, array in arrays.items() if name in body}
     after = run(CrossLayerEqualization(), graph(body, used, outputs=outputs))
     step = after.history[-1]

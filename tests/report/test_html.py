@@ -63,7 +63,8 @@ def test_export_writes_a_page_that_says_the_verdict_first(tiny_exports):
     assert " ".join(text).startswith("tiny-onnx-int8 Verified: ")
     assert Page(page).headings == [
         "Accuracy by class", "Signals and answers", "How large the errors are",
-        "Where the error arises", "Decisions", "Latency", "What an answer depends on", "Every check", "Origin",
+        "Where the error arises", "Decisions", "Latency",
+        "What an answer depends on", "Every check", "Origin",
     ]  # fmt: skip
     assert "report.html" in load_bundle(tiny_exports["int8"]).manifest.files
 

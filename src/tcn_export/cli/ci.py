@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tcn_export.errors import ExportError, OutputError
+from tcn_export.errors import ExportError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from tcn_export.manifest import Manifest
@@ -69,9 +69,17 @@ class CiOutputs:
         return cls(command, subject, junit, markdown, as_json, time.monotonic())
 
     def check(self) -> None:
-        """Raise `OutputError` where a file cannot be written, before work is spent."""
+        """See before work is spent whether the files can be written.
+
+        Raises:
+            OutputError: One cannot.
+            UsageError: Both are one.
+        """
         from tcn_export.files import check_writable
 
+        both = [file.resolve() for file in (self.junit, self.markdown) if file is not None]
+        if len(both) == 2 and both[0] == both[1]:
+            raise UsageError(f"--junit and --markdown both name {self.junit}: name two.")
         for file in (self.junit, self.markdown):
             if file is not None:
                 check_writable(file.parent)
@@ -118,4 +126,7 @@ class CiOutputs:
             if self.markdown is not None:
                 write_bytes(self.markdown, page.encode())
             if summary:
-                append_text(Path(summary), page + "\n")
+                try:
+                    append_text(Path(summary), page + "\n")
+                except OutputError as error:  # nobody asked for it by an option
+                    click.echo(f"Warning: {error}", err=True)

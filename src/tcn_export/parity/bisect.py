@@ -227,11 +227,16 @@ def first_outside(
 
 def _origin(value: str, within: Mapping[str, Layer], other: Mapping[str, Layer]) -> str:
     """From a value upwards through what the other graph does not have: the first of it."""
-    layer = within.get(value)
-    for read in layer.reads if layer is not None else ():
-        if read in within and read not in other:
-            return _origin(read, within, other)
-    return value
+    seen: set[str] = set()
+    while True:
+        seen.add(value)
+        layer = within.get(value)
+        for read in layer.reads if layer is not None else ():
+            if read in within and read not in other and read not in seen:
+                value = read
+                break
+        else:
+            return value
 
 
 def _bare(layer: Layer, note: str) -> LayerRow:

@@ -182,6 +182,11 @@ def _recorded(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Recorde
     noise = arrays["float32_noise"]
     if noise.shape != (len(names),) or noise.dtype != np.float64:
         raise ValueError("it lacks what float32 errs")
+    energies = (arrays["reference_energy"], arrays["own_energy"])
+    if not (noise >= 0).all() or any((e < 0).any() for e in energies):
+        raise ValueError("energies or noise of its layers are negative, or no numbers")
+    if header["windows"] < 1:
+        raise ValueError(f"it holds {header['windows']} windows")
     own = unpack(
         [entry["size"] for entry in header["own"]], arrays["own_energy"], arrays["own"]
     )

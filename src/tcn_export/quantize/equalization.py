@@ -90,10 +90,10 @@ def _pair(writer: ir.Node) -> _Pair:
 def _check_reader(writer: ir.Node, reader: ir.Node) -> None:
     weight = constant(reader.inputs[1], f"weight (of `{reader.name}`)")
     channels = constant(writer.inputs[1], "weight").shape[0]
-    if reader.op_type == "Gemm" and weight.shape[_reading_axis(reader)] != channels:
-        raise Refused(f"`{reader.name}` reads several steps of a channel")
     if reader.op_type == "Conv" and _groups(reader) not in (1, channels):
         raise Refused(f"`{reader.name}` reads its channels in groups")
+    if weight.shape[_reading_axis(reader)] != channels:
+        raise Refused(f"`{reader.name}` has not one row of weights per channel")
 
 
 def _scales(node: ir.Node) -> bool:
@@ -105,8 +105,12 @@ def _scales(node: ir.Node) -> bool:
         return axes is not None and all(axis in (2, -1) for axis in axes.numpy().tolist())
     if node.op_type == "Gather":
         return node.attributes.get_int("axis", 0) in (2, -1)
-    if node.op_type == "Pad":  # with zeros, which stay zeros
-        return len(node.inputs) < 3 or node.inputs[2] is None
+    if node.op_type == "Pad":  # with zeros, which stay zeros; channels keep their places
+        pads = node.inputs[1].const_value if node.inputs[1] is not None else None
+        if pads is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
+            return False
+        rank = pads.size // 2
+        return not any(pads.numpy()[[0, 1, rank, rank + 1]])
     if node.op_type == "ReduceMean":
         axes = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] else None
         return axes is not None and all(axis in (2, -1) for axis in axes.numpy().tolist())

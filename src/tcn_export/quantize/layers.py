@@ -25,10 +25,37 @@ class Layer:
     nodes: frozenset[str]
 
 
+def unquantizable(graph: Graph) -> frozenset[str]:
+    """Names of nodes whose form ONNX Runtime's quantiser does not master: they stay in float.
+
+    A MatMul by a stack of matrices gets its scales along the wrong axis; a Gemm whose bias is
+    not one number per output fails.
+    """
+    return frozenset(str(node.name) for node in graph.model.graph if _is_odd(node))
+
+
+def _is_odd(node: ir.Node) -> bool:
+    if node.op_type not in ("MatMul", "Gemm"):
+        return False
+    constants = [None if v is None else v.const_value for v in node.inputs]
+    if node.op_type == "MatMul":
+        return any(c is not None and len(c.shape) != 2 for c in constants)
+    weight, bias = constants[1], constants[2] if len(constants) > 2 else None
+    if weight is None or bias is None:
+        return len(node.inputs) > 2 and node.inputs[2] is not None and bias is None
+    outputs = weight.shape[0 if node.attributes.get_int("transB", 0) else 1]
+    return list(bias.shape) != [outputs]
+
+
 def layers(graph: Graph, dialect: Dialect) -> tuple[Layer, ...]:
     """What ``dialect`` quantises of a graph, in the order of the data."""
     found = []
-    heads = [n for n in graph.model.graph if n.op_type in _HEADS and _computes(n, dialect)]
+    odd = unquantizable(graph)
+    heads = [
+        node
+        for node in graph.model.graph
+        if node.op_type in _HEADS and _computes(node, dialect) and node.name not in odd
+    ]
     for node in heads:
         nodes = {str(node.name), *(str(n.name) for n in _followers(node, dialect))}
         found.append(Layer(_title(node), str(node.name), frozenset(nodes)))

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tcn_export.data import BATCH_WINDOWS
-from tcn_export.errors import DataError
+from tcn_export.errors import DataError, UnsupportedModelError
 from tcn_export.graph import Graph
 from tcn_export.progress import Advance
 from tcn_export.quantize.histogram import Histogram
@@ -41,6 +41,9 @@ class Watch:
         operators: Operators whose inputs and outputs are watched, as far as they are float32
             and are computed: those that ONNX Runtime's calibrators watch.
         budget: Bytes that the watched values of one run may take.
+
+    Raises:
+        UnsupportedModelError: There are no such values.
     """
 
     def __init__(
@@ -57,6 +60,11 @@ class Watch:
         self._windows = windows
         self._budget = budget
         self.names = _watched(self._proto, operators)
+        if not self.names:
+            raise UnsupportedModelError(
+                "the network has no operator that int8 computes (Conv, Gemm, MatMul, Add "
+                "...). Export it in float32."
+            )
 
     def extremes(self, advance: Advance) -> Extremes:
         """The smallest and the largest number of each value, over all windows.

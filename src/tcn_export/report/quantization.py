@@ -53,7 +53,8 @@ def saturation_words(entry: Mapping[str, Any]) -> str | None:
         f"{len(found['saturating'])} of {found['convolutions']} integer layers"
     )
     if found["lost_points"] is not None:
-        told += f" and loses {found['lost_points']:.1f} points"
+        lost = found["lost_points"]
+        told += f" and {'loses' if lost >= 0 else 'gains'} {abs(lost):.1f} points"
     if found["changed"] is not None:
         told += f" ({found['changed']} of {found['windows']} windows answer otherwise)"
     return f"{told}; {found['advice']}"
