@@ -55,6 +55,8 @@ def decibels(signal_energy: float, noise_energy: float) -> float:
     """Signal-to-quantisation-noise ratio of two energies, in dB."""
     if noise_energy == 0:
         return float("inf")
+    if not np.isfinite(noise_energy):
+        return float("-inf")
     return (
         float("-inf")
         if signal_energy == 0
