@@ -121,29 +121,26 @@ def _converter(model, node, operator):
     return None
 
 
-def _zero_point(operator):
-    def shifted(model, node):
+def _conversion(operator, position, change):
+    """A fault in a constant of the conversion beside a node."""
+
+    def fault(model, node):
         converter = _converter(model, node, operator)
         if converter is None or converter.op_type != operator:
             return False
-        zero = constant(model, converter.input[2])
-        step = 1 if zero < 100 else -1
-        replace_constant(model, converter, 2, (zero.astype(int) + step).astype(zero.dtype))
+        old = constant(model, converter.input[position])
+        replace_constant(model, converter, position, change(old))
         return True
 
-    return shifted
+    return fault
 
 
-def _scale(operator):
-    def stretched(model, node):
-        converter = _converter(model, node, operator)
-        if converter is None or converter.op_type != operator:
-            return False
-        scale = constant(model, converter.input[1])
-        replace_constant(model, converter, 1, np.float32(1.1) * scale)
-        return True
+def _next(zero_point):
+    return (zero_point.astype(int) + (1 if zero_point < 100 else -1)).astype(zero_point.dtype)
 
-    return stretched
+
+def _wider(scale):
+    return np.float32(1.1) * scale
 
 
 FAULTS = {
@@ -153,10 +150,10 @@ FAULTS = {
     "swapped pads": swapped_pads,
     "no activation": no_activation,
     "wrong constant": wrong_constant,
-    "zero point of Q": _zero_point("QuantizeLinear"),
-    "zero point of DQ": _zero_point("DequantizeLinear"),
-    "scale of Q": _scale("QuantizeLinear"),
-    "scale of DQ": _scale("DequantizeLinear"),
+    "zero point of Q": _conversion("QuantizeLinear", 2, _next),
+    "zero point of DQ": _conversion("DequantizeLinear", 2, _next),
+    "scale of Q": _conversion("QuantizeLinear", 1, _wider),
+    "scale of DQ": _conversion("DequantizeLinear", 1, _wider),
 }
 
 

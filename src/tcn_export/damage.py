@@ -60,6 +60,7 @@ class Meter:
         assert workshop.data is not None
         assert workshop.data.calibration is not None
         self._workshop = workshop
+        self._data = workshop.data
         self._windows = workshop.data.calibration.spread(SEARCH_WINDOWS).x
         self._ranges: dict[tuple[str, bool], Ranges] = {}
         self._graphs = {False: self._laid_out(workshop.graph)}
@@ -74,13 +75,13 @@ class Meter:
 
     def artifact(self, recipe: Recipe) -> Artifact:
         """The candidate of a recipe."""
-        graph = self._graph(recipe.equalize)
+        graph, options = self._graph(recipe.equalize), self._workshop.options
         key = recipe.calibration, recipe.equalize
         if key not in self._ranges:
             self._ranges[key] = find_ranges(
-                graph, self._data, self._options, recipe.calibration, self._workshop.progress
+                graph, self._data, options, recipe.calibration, self._workshop.progress
             )
-        made = write(graph, self._ranges[key], self._data, self._options, recipe)
+        made = write(graph, self._ranges[key], self._data, options, recipe)
         return load_target("onnx").build(made, "int8")
 
     def sqnr_db(self, recipe: Recipe) -> float:
@@ -96,14 +97,6 @@ class Meter:
             for recipe, noise in self._noise.items()
             if not recipe.in_float
         ]
-
-    @property
-    def _data(self) -> Any:
-        return self._workshop.data
-
-    @property
-    def _options(self) -> Any:
-        return self._workshop.options
 
     def _graph(self, equalize: bool) -> Graph:
         if equalize not in self._graphs:
