@@ -10,8 +10,8 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
+from library_calibrator import library_ranges
 from rewrite.onnx_text import parse
 from support import NO_SHRINKING, TINY_LENGTH, make_source
 from tcn_export.capture import capture
@@ -49,27 +49,6 @@ def ignore(units=1):
     pass
 
 
-def library_ranges(graph, windows, folder):
-    path = folder / "float32.onnx"
-    ir.save(graph.model, path)
-    calibrator = create_calibrator(
-        path,
-        list(OPERATORS),
-        augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=CalibrationMethod.MinMax,
-    )
-    name = graph.signature.inputs[0].name
-    feeds = iter([{name: windows[:5]}, {name: windows[5:]}])
-
-    class Reader:
-        def get_next(self):
-            return next(feeds, None)
-
-    calibrator.collect_data(Reader())
-    found = calibrator.compute_data().items()
-    return {name: (data.lowest.item(), data.highest.item()) for name, data in found}
-
-
 @pytest.fixture(scope="module")
 def random_networks(tmp_path_factory):
     return tmp_path_factory.mktemp("random")
@@ -95,7 +74,7 @@ def test_minmax_is_that_of_the_library(widths, head, convolutions, seed, random_
     graph = run_plan(ONNX, capture(source, TINY_LENGTH, 20))
     windows = draw(21, seed)
     ours = calibrate(graph, windows, "minmax", ORT_X86_VNNI, Silent()).by_name
-    theirs = library_ranges(graph, windows, random_networks)
+    theirs = library_ranges(graph, [windows[:5], windows[5:]], OPERATORS, random_networks)
     assert set(ours) == set(theirs)
     for name, (low, high) in theirs.items():
         # kernels may add in another order where the batch is another one

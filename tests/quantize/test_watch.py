@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
 from architectures import ARCHITECTURES
+from library_calibrator import library_ranges
 from rewrite.onnx_text import parse
 from support import NO_SHRINKING, TINY_LENGTH, make_source
 from tcn_export.capture import capture
@@ -21,26 +20,6 @@ from tcn_export.quantize.dialects import METHODS, ORT_X86_VNNI, TENSORRT
 from tcn_export.quantize.watch import Watch
 from tcn_export.rewrite.base import run_plan
 from tcn_export.rewrite.plans import ONNX
-
-
-def library_ranges(graph, batches, operators, folder):
-    """What ONNX Runtime's own calibrator finds."""
-    ir.save(graph.model, folder / "float32.onnx")
-    calibrator = create_calibrator(
-        folder / "float32.onnx",
-        list(operators),
-        augmented_model_path=str(folder / "augmented.onnx"),
-        calibrate_method=CalibrationMethod.MinMax,
-    )
-    feeds = iter({graph.signature.inputs[0].name: batch} for batch in batches)
-
-    class Reader:
-        def get_next(self):
-            return next(feeds, None)
-
-    calibrator.collect_data(Reader())
-    found = calibrator.compute_data().items()
-    return {name: (data.lowest.item(), data.highest.item()) for name, data in found}
 
 
 @pytest.fixture(scope="module")
