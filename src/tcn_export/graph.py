@@ -27,12 +27,17 @@ LONGEST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """One input or output: name, dtype (as numpy spells it), shape, and which axis is time."""
+    """One input or output: name, dtype (as numpy spells it), shape, and which axis is time.
+
+    Of a stream the shape is that of one hop, and the first ``delay`` steps of an output come
+    before its step 0: they mean nothing.
+    """
 
     name: str
     dtype: str
     shape: tuple[Dimension, ...]
     time_axis: int | None = None
+    delay: int = 0
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of ``shape`` fits; a symbol fits any size of at least one.
@@ -52,13 +57,15 @@ class TensorSpec:
             "dtype": self.dtype,
             "shape": list(self.shape),
             "time_axis": self.time_axis,
+            **({"delay": self.delay} if self.delay else {}),
         }
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> TensorSpec:
         """Read an entry of a manifest whose form was checked."""
         shape = tuple(entry["shape"])
-        return cls(entry["name"], entry["dtype"], shape, entry["time_axis"])
+        delay = entry.get("delay", 0)
+        return cls(entry["name"], entry["dtype"], shape, entry["time_axis"], delay)
 
 
 @dataclass(frozen=True, slots=True)

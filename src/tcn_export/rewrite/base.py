@@ -80,7 +80,7 @@ def run(rewrite: Rewrite, graph: Graph) -> Graph:
     outcome = rewrite.call(model)
     if outcome.modified:
         common.RemoveUnusedNodesPass()(model)
-        model = _infer_shapes(model)
+        model = checked(model)
         _check_interface(rewrite, graph.model, model)
     step = Step(rewrite.name, outcome.modified, outcome.refusals, time.perf_counter() - start)
     return replace(graph, model=model, history=(*graph.history, step))
@@ -93,7 +93,7 @@ def run_plan(plan: Iterable[Rewrite], graph: Graph) -> Graph:
     return graph
 
 
-def _infer_shapes(model: ir.Model) -> ir.Model:
+def checked(model: ir.Model) -> ir.Model:
     """Check the model and infer its shapes anew; those in between may be stale."""
     for node in model.graph:
         for value in node.outputs:

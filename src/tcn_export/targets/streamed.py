@@ -1,0 +1,95 @@
+"""Whole signals, run through a stream hop by hop: what the network answers to all of them.
+
+Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tcn_export.errors import DataError
+
+if TYPE_CHECKING:
+    from tcn_export.data import Array
+    from tcn_export.graph import Signature, TensorSpec
+    from tcn_export.targets.base import Runner
+
+
+class StreamedRunner:
+    """A runner of whole signals on top of one that takes a hop of them.
+
+    Every run begins anew. Answers at every step lack those that the signal is too short for:
+    the last ``delay`` ones. Of answers that a stream gives once per hop it is the last one.
+
+    Args:
+        runner: Takes one hop, and carries the states.
+        signature: Of one hop.
+    """
+
+    def __init__(self, runner: Runner, signature: Signature) -> None:
+        self.runner = runner
+        self.signature = signature
+
+    def reset(self) -> None:
+        """Forget the states; see `Runner.reset`."""
+        self.runner.reset()
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Compute all outputs, by name; see `Runner.run`."""
+        hops = count_hops(self.signature, feeds)
+        self.runner.reset()
+        given: dict[str, list[Array]] = {spec.name: [] for spec in self.signature.outputs}
+        for hop in range(hops):
+            outputs = self.runner.run(chunks(self.signature, feeds, hop))
+            for spec in self.signature.outputs:
+                if spec.time_axis is None:
+                    given[spec.name] = [outputs[spec.name]]
+                else:
+                    given[spec.name].append(outputs[spec.name])
+        return {spec.name: _joined(spec, given[spec.name]) for spec in self.signature.outputs}
+
+
+def _joined(spec: TensorSpec, values: list[Array]) -> Array:
+    if spec.time_axis is None:
+        return values[0]
+    whole = np.concatenate(values, axis=spec.time_axis)
+    return whole[(slice(None),) * spec.time_axis + (slice(spec.delay, None),)]
+
+
+def count_hops(signature: Signature, feeds: Mapping[str, Array]) -> int:
+    """How many hops signals make.
+
+    Raises:
+        DataError: They are no whole number of hops, or not equally many.
+    """
+    counts = set()
+    for spec in signature.inputs:
+        if spec.time_axis is None or spec.name not in feeds:
+            continue
+        array, hop = feeds[spec.name], spec.shape[spec.time_axis]
+        steps = array.shape[spec.time_axis] if array.ndim == len(spec.shape) else 0
+        if steps == 0 or steps % int(hop):
+            raise DataError(
+                "the input `{}` has the shape {}; a stream takes any multiple of its hop of {} "
+                "steps on axis {}.".format(spec.name, array.shape, hop, spec.time_axis)
+            )
+        counts.add(steps // int(hop))
+    if len(counts) != 1:
+        raise DataError("the inputs disagree on the number of steps.")
+    return int(counts.pop())
+
+
+def chunks(signature: Signature, feeds: Mapping[str, Array], hop: int) -> dict[str, Array]:
+    """What the inputs are in one hop; an input without a time axis is the same in all."""
+    given = dict(feeds)
+    for spec in signature.inputs:
+        if spec.time_axis is None:
+            continue
+        size = int(spec.shape[spec.time_axis])
+        index = [slice(None)] * len(spec.shape)
+        index[spec.time_axis] = slice(hop * size, (hop + 1) * size)
+        given[spec.name] = np.ascontiguousarray(feeds[spec.name][tuple(index)])
+    return given
