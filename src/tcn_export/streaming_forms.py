@@ -100,9 +100,7 @@ def choose_form(
     """
     if len(artifacts) == 1:
         return Choice(next(iter(artifacts)))
-    runners = {
-        name: load_target(a.target).runner(a, THREADS) for name, a in artifacts.items()
-    }
+    runners = {name: load_target(a.target).runner(a, THREADS) for name, a in artifacts.items()}
     rounds = _CYCLES * cycle(len(runners))
     with progress.stage("Choosing the form of the states", rounds) as advance:
         timings = race_runners(runners, dict.fromkeys(runners, feeds), rounds, advance)

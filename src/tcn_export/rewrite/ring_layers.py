@@ -37,7 +37,10 @@ def convolve(form: RingForm, node: ir.Node) -> ir.Value:
     if groups > _BLOCKS:
         return _by_group(form, node, value, lags)
     matrix = _matrix(weight, groups)
-    inputs = [form.read(value, lags), form.graph.constant(f"{node.inputs[1].name}/matrix", matrix)]
+    inputs = [
+        form.read(value, lags),
+        form.graph.constant(f"{node.inputs[1].name}/matrix", matrix),
+    ]
     if bias is not None:
         inputs.append(form[bias])
     return form.graph.node("Gemm", inputs, f"{node.outputs[0].name}/step", like=node)
@@ -83,4 +86,6 @@ def pool(form: RingForm, node: ir.Node) -> ir.Value:
         delay = form.schedule.flows[value].delay
         steps = form.padded(value, steps, [delay + lag for lag in lags], padding)
     name = f"{node.outputs[0].name}/step"
-    return form.graph.node(operator, [steps, form.graph.integers(1)], name, {"keepdims": 0}, like=node)
+    return form.graph.node(
+        operator, [steps, form.graph.integers(1)], name, {"keepdims": 0}, like=node
+    )

@@ -100,7 +100,10 @@ class RingForm:
 
     def lags(self, node: ir.Node, output: int, position: int) -> Lags:
         """How old the steps of an input are that a step of an output reads."""
-        intake, end = self.schedule.intakes[node, output, position], self.schedule.ends.get(node)
+        intake, end = (
+            self.schedule.intakes[node, output, position],
+            self.schedule.ends.get(node),
+        )
         if end is not None:
             if end.kind == "mean":
                 raise Refused(f"`{node.name}` ({node.op_type}) takes a mean over time")
@@ -157,9 +160,15 @@ class RingForm:
         """The same steps, with padding for those that come before step ``since`` of the signal."""
         assert value.dtype is not None
         array = np.array(since, np.int64)
-        bounds = self.graph.constant(f"{value.name}/since", array[:, None] if array.size > 1 else array)
-        begun = self.graph.node("GreaterOrEqual", [self._rings.count, bounds], f"{value.name}/begun")
-        fill = self.graph.constant(f"{value.name}/padding", np.array(padding, value.dtype.numpy()))
+        bounds = self.graph.constant(
+            f"{value.name}/since", array[:, None] if array.size > 1 else array
+        )
+        begun = self.graph.node(
+            "GreaterOrEqual", [self._rings.count, bounds], f"{value.name}/begun"
+        )
+        fill = self.graph.constant(
+            f"{value.name}/padding", np.array(padding, value.dtype.numpy())
+        )
         return self.graph.node("Where", [begun, steps, fill], f"{value.name}/padded")
 
     def with_time(self, value: ir.Value) -> ir.Value:
@@ -204,8 +213,12 @@ class RingForm:
         timed = {}
         for value, step in inputs.items():
             axis = self.graph.integers(self.axis_of(value))
-            timed[value] = self.graph.node("Unsqueeze", [step, axis], f"{value.name}/with_time")
-        given = [None if v is None else timed[v] if v in timed else self[v] for v in node.inputs]
+            timed[value] = self.graph.node(
+                "Unsqueeze", [step, axis], f"{value.name}/with_time"
+            )
+        given = [
+            None if v is None else timed[v] if v in timed else self[v] for v in node.inputs
+        ]
         made, _ = carry_over(self, node, given)
         names = [self.graph.name(f"{v.name}/with_time") for v in node.outputs]
         self.graph.append(made, names, node)
@@ -269,7 +282,9 @@ class RingForm:
         new, shape = self._plain.get(output) or self[output], output.shape
         if output in self.schedule.flows:
             axis = self.axis_of(output)
-            new = self.graph.node("Unsqueeze", [new, self.graph.integers(axis)], output.name or "")
+            new = self.graph.node(
+                "Unsqueeze", [new, self.graph.integers(axis)], output.name or ""
+            )
             shape = ir.Shape(with_steps(output, axis, 1))
         if new.name != output.name:
             node = ir.node("Identity", [new])
