@@ -142,9 +142,8 @@ def _shape(form: Form, node: ir.Node, axis: int, steps: int) -> ir.Value:
     assert output.shape is not None
     sizes = shape.astype(np.int64).copy()
     place = axis - (len(output.shape) - len(sizes))  # Expand need not name axes in front
-    if place >= 0 and sizes[place] not in (-1, 0, 1):
-        sizes[place] = steps
-    elif place >= 0 and sizes[place] == 1 and node.op_type == "Reshape":
+    is_one = place >= 0 and sizes[place] == 1 and node.op_type == "Reshape"
+    if place >= 0 and (is_one or sizes[place] not in (-1, 0, 1)):
         sizes[place] = steps
     return form.graph.integers(*sizes.tolist())
 

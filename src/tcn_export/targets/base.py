@@ -13,7 +13,8 @@ from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Signature
 
 Precision = Literal["float32", "float16", "int8"]
-Mode = Literal["window"]
+Mode = Literal["window", "stream"]
+"""Whole windows, or one hop of a stream at a time with states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,11 @@ class Target(Protocol):
         """
 
     def build(
-        self, graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+        self,
+        graph: Graph,
+        precision: Precision,
+        settings: Mapping[str, Any] | None = None,
+        mode: Mode = "window",
     ) -> Artifact:
         """Make the artifact of a finished graph; ``settings`` become those of the artifact."""
 
