@@ -5,9 +5,9 @@
 For a hop of one step. Values have no time axis: (batch, channels, 1) becomes (batch,
 channels), a convolution the product with a matrix. All old steps are read at once from a few
 ring buffers and all new ones written at once (`ring_buffers`), so that a layer is little more
-than its product. Branches of different delay read steps of different age. Exact, as is the form by
-`stream_by_concat`: each step is the same sum of the same terms, and rows of zeros are the
-padding before step 0. A value that waits for steps to come is written as zeros until its
+than its product. Branches of different delay read steps of different age. Exact, as is the
+form by `stream_by_concat`: each step is the same sum of the same terms, and rows of zeros are
+the padding before step 0. A value that waits for steps to come is written as zeros until its
 step 0.
 """
 
