@@ -94,18 +94,17 @@ def noise(graph: Graph, batch: int, steps: int, seed: int = 0) -> np.ndarray:
     return rng.standard_normal((batch, channels, steps)).astype(np.float32)
 
 
-def check_against_eager(source: Source, x: np.ndarray, forms: Iterable[str] = FORMS) -> None:
+def check_against_eager(
+    source: Source, graph: Graph, x: np.ndarray, forms: Iterable[str] = FORMS
+) -> None:
     """Forms of a stream against the eager network in float64, on a signal of any length."""
     (signal,), (output,) = source.signature.inputs, source.signature.outputs
     with one_thread():
         eager = Oracle(source.module, source.signature).run({signal.name: x})
-    truth = eager.float64[output.name]
-    graph = window_of(source)
+    truth, own_error = eager.float64[output.name], eager.eager_error(output.name)
     for form in forms:
         found = step_by_step(stream(graph, form), x)
-        check_equal(
-            found if truth.ndim == 3 else found[..., -1], truth, eager.eager_error(output.name)
-        )
+        check_equal(found if truth.ndim == 3 else found[..., -1], truth, own_error)
 
 
 def check_equal(found: np.ndarray, truth: np.ndarray, eager_error: float) -> None:

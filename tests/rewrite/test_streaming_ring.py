@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime as ort
@@ -26,7 +27,6 @@ from rewrite.test_last_step import answer, truth
 from support import NO_SHRINKING, TINY_TCN, make_source, operators
 from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import BATCH
-from tcn_export.models.tcn import TCNConfig
 from tcn_export.rewrite.base import Refused
 from tcn_export.source.foreign import load_factory
 
@@ -38,28 +38,30 @@ def test_reference_networks_answer_as_eager_and_as_by_concat(name, shared_bench,
     monkeypatch.syspath_prepend(shared_bench)
     channels = 16 if "wide" in name else 9
     source = load_factory(f"user_models:{name}", (channels, 256))
-    check_against_eager(source, noise(window_of(source), 2, 700))  # the largest ring has 512
+    graph = window_of(source)
+    check_against_eager(source, graph, noise(graph, 2, 700))  # the largest ring has 512 rows
 
 
 @settings(phases=NO_SHRINKING)
 @given(tcns().filter(lambda config: config.head != "mean"), BATCHES, st.integers(0, 99))
 def test_any_causal_network_answers_as_eager(tmp_path_factory, config, batch, seed):
     source = make_source(tmp_path_factory.mktemp("model") / "m.pt", config, seed=seed)
-    check_against_eager(source, noise(window_of(source), batch, 150, seed))
+    graph = window_of(source)
+    check_against_eager(source, graph, noise(graph, batch, 150, seed))
 
 
 @settings(phases=NO_SHRINKING)
 @given(user_networks(heads=("every", "last", "only")), BATCHES)
 def test_networks_as_users_write_them_answer_as_eager(network, batch):
-    assume(set(network.arguments["strides"]) == {1})
+    assume(set(network.arguments["strides"]) == {1} and network.arguments["padding"] != "none")
     source = load_factory(network.factory, network.input_shape, arguments=network.arguments)
     graph = window_of(source)
     try:
         stream(graph, "concat")
     except UnsupportedModelError:  # its last step looks ahead
         reject()
-    steps = network.length if network.arguments["padding"] == "none" else 60
-    check_against_eager(source, noise(graph, batch, steps + network.lookahead), ["ring"])
+    x = noise(graph, batch, 60 + network.lookahead)
+    check_against_eager(source, graph, x, ["ring"])
 
 
 def test_a_network_that_looks_ahead_answers_later_and_the_same():
@@ -72,28 +74,31 @@ def test_a_network_that_looks_ahead_answers_later_and_the_same():
     source = load_factory(network.factory, network.input_shape, arguments=arguments)
     graph = window_of(source)
     assert stream(graph, "ring").signature.outputs[0].delay == network.lookahead > 0
-    check_against_eager(source, noise(graph, 2, 120))
+    check_against_eager(source, graph, noise(graph, 2, 120))
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    config = TCNConfig(**{**vars_of(TINY_TCN), "head": "every"})
-    return stream(window_of(make_source(tmp_path / "m.pt", config)), "ring")
-
-
-def vars_of(config):
-    return {name: getattr(config, name) for name in type(config).__dataclass_fields__}
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    config = replace(TINY_TCN, widths=(8, 8, 12), head="every")
+    model = tmp_path_factory.mktemp("model") / "m.pt"
+    return stream(window_of(make_source(model, config)), "ring")
 
 
 def test_values_of_equal_width_share_a_ring_and_one_read_and_write(tiny):
     states = {pair.input: pair for pair in tiny.signature.states}
-    assert {(pair.shape[1:], pair.dtype) for pair in states.values()} == {
-        ((BATCH, 3), "float32"), ((BATCH, 8), "float32"), ((BATCH, 12), "float32"),
-        ((), "int64"),
-    }  # fmt: skip
+    kept = {(pair.shape[1:], pair.dtype, pair.in_place) for pair in states.values()}
+    assert kept == {
+        ((BATCH, 3), "float32", False),
+        ((BATCH, 8), "float32", True),
+        ((), "int64", False),
+    }
     for operator in ("Gather", "ScatterND", "Transpose"):
-        assert operators(tiny).count(operator) == 3
+        assert operators(tiny).count(operator) == 2
     assert "Conv" not in operators(tiny)
+
+
+def buffers(graph, batch):
+    return {n: ort.OrtValue.ortvalue_from_numpy(a) for n, a in zeros(graph, batch).items()}
 
 
 def test_a_ring_bound_in_place_gives_what_carried_arrays_give(tiny):
@@ -101,9 +106,8 @@ def test_a_ring_bound_in_place_gives_what_carried_arrays_give(tiny):
     x = noise(tiny, 2, 1100)
     pairs = tiny.signature.states
     assert any(pair.in_place for pair in pairs)
-    here = {n: ort.OrtValue.ortvalue_from_numpy(a) for n, a in zeros(tiny, 2).items()}
-    there = {p.input: here[p.input] if p.in_place
-             else ort.OrtValue.ortvalue_from_numpy(zeros(tiny, 2)[p.input]) for p in pairs}  # fmt: skip
+    here, there = buffers(tiny, 2), buffers(tiny, 2)
+    there |= {pair.input: here[pair.input] for pair in pairs if pair.in_place}
     session, (spec,) = session_of(tiny), tiny.signature.outputs
     answers = []
     for step in range(x.shape[2]):
@@ -120,23 +124,16 @@ def test_a_ring_bound_in_place_gives_what_carried_arrays_give(tiny):
 
 
 HEADER = "network (float[batch,4,STEPS] x) => (float[batch,{},{}] y)"
-ONE_LAYER = (
-    HEADER.format(4, "STEPS")
-    + """
-<float[4,4,2] w = {1,2,3,4,5,6,7,8,-1,-2,-3,-4,-5,-6,-7,-8,1,2,3,4,5,6,7,8,-1,2,-3,4,-5,6,-7,8}>
+ANY_OUTPUT = "network (float[batch,4,STEPS] x) => (float[batch,c,t] y)"
+ONE_LAYER = """network (float[batch,4,STEPS] x) => (float[batch,1,STEPS] y)
+<float[1,4,2] w = {1,2,3,4,5,6,7,8}>
 { y = Conv<kernel_shape = [2], pads = [2, 0], dilations = [2]>(x, w) }
 """
-)
 
 
 def test_a_ring_whose_new_rows_do_not_wait_for_the_old_ones_is_not_in_place():
     graph = stream(written(ONE_LAYER), "ring")
     assert [pair.in_place for pair in graph.signature.states] == [False, False]
-
-
-def test_a_count_of_steps_is_never_in_place(tiny):
-    """Nothing keeps a runtime from counting before it reads the count."""
-    assert [p.in_place for p in tiny.signature.states if p.dtype == "int64"] == [False]
 
 
 BODIES = {
@@ -145,8 +142,8 @@ BODIES = {
         """a = AveragePool<kernel_shape = [3], pads = [1, 1], count_include_pad = 1>(x)
            y = MaxPool<kernel_shape = [3], pads = [1, 1]>(a)""", 4),
     "mean pool, dilated": (
-        """y = AveragePool<kernel_shape = [3], dilations = [2], pads = [4, 0],
-           count_include_pad = 1>(x)""", 4),
+        """a = Pad(x, pads_4)
+           y = AveragePool<kernel_shape = [3], dilations = [2]>(a)""", 4),
     "padded with a number": (
         """a = Pad(x, pads, one)
            y = AveragePool<kernel_shape = [3]>(a)""", 4),
@@ -185,7 +182,9 @@ BODIES = {
            y = Add(b, x)""", 4),
 }  # fmt: skip
 CONSTANTS = """
-<int64[6] pads = {0,0,2,0,0,0}, int64[6] pads_3 = {0,0,3,0,0,0}, float one = {1.5},
+<int64[6] pads = {0,0,2,0,0,0}, int64[6] pads_3 = {0,0,3,0,0,0},
+ int64[6] pads_4 = {0,0,4,0,0,0},
+ float one = {1.5},
  int64[1] start = {1}, int64[1] end = {100}, int64[1] two = {2}, int64[1] zero = {0},
  int64[1] minus = {39}, int64[1] axis_1 = {1}, int64[6] wide = {0,1,0,0,1,0},
  float[4,4] m = {1,2,3,4,5,6,7,8,-1,-2,3,-4,5,6,-7,8}, float[4] scale = {1,2,3,4},
@@ -208,7 +207,8 @@ def test_operators_compute_on_steps_what_they_compute_on_windows(case):
 def test_groups_become_one_product_where_that_is_small(width, operator):
     text = f"""network (float[batch,{width},STEPS] x) => (float[batch,{width},STEPS] y)
     <float[{width},1,3] w = {{{",".join(str(i % 7 - 3) for i in range(3 * width))}}}>
-    {{ y = Conv<kernel_shape = [3], dilations = [4], pads = [8, 0], group = {width}>(x, w) }}"""
+    {{ y = Conv<kernel_shape = [3], dilations = [4], pads = [8, 0], group = GROUPS>(x, w) }}
+    """.replace("GROUPS", str(width))
     graph = written(text)
     x = noise(graph, 2, 40)
     ring = stream(graph, "ring")
@@ -218,13 +218,30 @@ def test_groups_become_one_product_where_that_is_small(width, operator):
 
 
 REFUSALS = {
-    "y = ReduceMean<keepdims = 0>(x, two)": "`y` (ReduceMean) takes a mean over time",
-    "y = LpPool<kernel_shape = [2], pads = [1, 0]>(x)":
-        "`y` (LpPool) has no form for single steps",
-    "y = Conv<kernel_shape = [1]>(x, computed)": "`y` (Conv) has weights that are computed",
+    "y = ReduceMean<keepdims = 1>(x, two)": "`y` (ReduceMean) takes a mean over time",
+    "y = LpPool<kernel_shape = [2], pads = [1, 0]>(x)": "`y` (LpPool) has no form",
+    "a = Identity(cube) y = Conv<kernel_shape = [1]>(x, a)": "`y` (Conv) has weights that are",
+    """a = Unsqueeze(x, axis_1)
+       b = Conv<kernel_shape = [1, 1]>(a, square)
+       y = Squeeze(b, axis_1)""": "`b` (Conv) has other axes than time",
     """a = Unsqueeze(x, axis_1)
        b = MaxPool<kernel_shape = [1, 2], pads = [0, 1, 0, 0]>(a)
-       y = Squeeze(b, axis_1)""": "the steps of `a` are no vectors",
-    """y = Pad(x, both)""": "`y` (Pad) crops or pads other axes with time",
+       y = Squeeze(b, axis_1)""": "`a` has to be kept, and its steps are no vectors",
+    "y = Pad(x, both)": "`y` (Pad) crops or pads other axes with time",
 }  # fmt: skip
 """By what a network computes: why rings do not take it."""
+MORE_CONSTANTS = """, float[1,4,1] cube = {1,2,3,4}, float[1,1,1,1] square = {2},
+ int64[6] both = {0,1,2,0,1,0}>"""
+
+
+@pytest.mark.parametrize("body", REFUSALS)
+def test_what_rings_cannot_keep_is_refused_by_node(body):
+    constants = CONSTANTS.replace(">", MORE_CONSTANTS)
+    graph = written(f"{ANY_OUTPUT}{constants}{{ {body} }}")
+    with pytest.raises(Refused, match=re.escape(REFUSALS[body])):
+        stream(graph, "ring", mean_steps=0)
+
+
+def test_a_hop_of_several_steps_is_refused():
+    with pytest.raises(Refused, match="rings take one step at a time, and the hop is 4"):
+        stream(written(ONE_LAYER), "ring", hop=4)
