@@ -33,18 +33,19 @@ def window_of(source: Source) -> Graph:
 def written(text: str, steps: int = 40) -> Graph:
     """A graph of a window, from ONNX text of ``x`` and ``y``, with time on axis 2 of ``x``."""
     graph = parse(text.replace("STEPS", str(steps)))
-    specs = [
-        TensorSpec(
-            value.name,
-            "float32",
-            tuple(n if isinstance(n, int) else BATCH for n in value.shape),
-        )
-        for value in (*graph.model.graph.inputs, *graph.model.graph.outputs)
-    ]
-    x = TensorSpec("x", "float32", specs[0].shape, 2)
-    axis = analyze(graph.model, {"x": 2}).tracks[graph.model.graph.outputs[0]].axis
-    y = TensorSpec("y", "float32", specs[1].shape, axis)
-    return Graph(graph.model, Signature((x,), (y,)))
+    return with_signature(graph)
+
+
+def with_signature(graph: Graph) -> Graph:
+    """A graph of ``x``, whose axis 2 is time, and one output, with its signature."""
+    (x,), (y,) = graph.model.graph.inputs, graph.model.graph.outputs
+    axis = analyze(graph.model, {"x": 2}).tracks[y].axis
+    return Graph(graph.model, Signature((_spec(x, 2),), (_spec(y, axis),)))
+
+
+def _spec(value: ir.Value, time_axis: int | None) -> TensorSpec:
+    shape = tuple(n if isinstance(n, int) else BATCH for n in value.shape)
+    return TensorSpec(value.name, "float32", shape, time_axis)
 
 
 def stream(graph: Graph, form: str, hop: int = 1, mean_steps: int | None = None) -> Graph:
@@ -67,7 +68,7 @@ def zeros(graph: Graph, batch: int) -> dict[str, np.ndarray]:
 
 
 def step_by_step(graph: Graph, x: np.ndarray) -> np.ndarray:
-    """All answers to a signal: at every step, without those before step 0, or one per step."""
+    """All answers to a signal: those from step 0 on, or on a new last axis one of each hop."""
     session, states = session_of(graph), zeros(graph, len(x))
     (spec,), (taken,) = graph.signature.outputs, graph.signature.inputs
     names = [value.name for value in session.get_outputs()]
@@ -82,7 +83,7 @@ def step_by_step(graph: Graph, x: np.ndarray) -> np.ndarray:
         )
         states = {pair.input: given[pair.output] for pair in graph.signature.states}
         answers.append(given[spec.name])
-    if spec.time_axis is None:
+    if spec.time_axis is None or spec.shape[spec.time_axis] != 1:
         return np.stack(answers, axis=-1)
     whole = np.concatenate(answers, axis=spec.time_axis)
     return np.take(whole, range(spec.delay, x.shape[2]), axis=spec.time_axis)

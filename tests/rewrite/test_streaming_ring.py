@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import assume, given, reject, settings
+from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from architectures import UserNetwork, tcns, user_networks
+from rewrite.networks import networks
 from rewrite.streams import (
     check_against_eager,
     check_equal,
@@ -20,12 +21,13 @@ from rewrite.streams import (
     step_by_step,
     stream,
     window_of,
+    with_signature,
     written,
     zeros,
 )
 from rewrite.test_last_step import answer, truth
 from support import NO_SHRINKING, TINY_TCN, make_source, operators
-from tcn_export.errors import UnsupportedModelError
+from tcn_export.errors import UnsupportedModelError, UsageError
 from tcn_export.graph import BATCH
 from tcn_export.rewrite.base import Refused
 from tcn_export.source.foreign import load_factory
@@ -42,6 +44,7 @@ def test_reference_networks_answer_as_eager_and_as_by_concat(name, shared_bench,
     check_against_eager(source, graph, noise(graph, 2, 700))  # the largest ring has 512 rows
 
 
+@pytest.mark.slow
 @settings(phases=NO_SHRINKING)
 @given(tcns().filter(lambda config: config.head != "mean"), BATCHES, st.integers(0, 99))
 def test_any_causal_network_answers_as_eager(tmp_path_factory, config, batch, seed):
@@ -50,6 +53,7 @@ def test_any_causal_network_answers_as_eager(tmp_path_factory, config, batch, se
     check_against_eager(source, graph, noise(graph, batch, 150, seed))
 
 
+@pytest.mark.slow
 @settings(phases=NO_SHRINKING)
 @given(user_networks(heads=("every", "last", "only")), BATCHES)
 def test_networks_as_users_write_them_answer_as_eager(network, batch):
@@ -62,6 +66,26 @@ def test_networks_as_users_write_them_answer_as_eager(network, batch):
         reject()
     x = noise(graph, batch, 60 + network.lookahead)
     check_against_eager(source, graph, x, ["ring"])
+
+
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@given(networks(), BATCHES)
+def test_any_graph_that_both_forms_take_answers_as_the_window(graph, batch):
+    graph = with_signature(graph)
+    try:
+        by_ring, by_concat = stream(graph, "ring"), stream(graph, "concat")
+    except (Refused, UnsupportedModelError, UsageError):
+        reject()
+    (steps,) = graph.signature.inputs[0].shape[2:]
+    x = noise(graph, batch + 8, steps)
+    exact = truth(graph, x)
+    own_error = float(np.abs(answer(graph, x) - exact).max())
+    output = by_ring.signature.outputs[0]
+    is_every = output.time_axis is not None and output.shape[output.time_axis] == 1
+    assume(not is_every or output.delay < exact.shape[2])
+    for form in (by_ring, by_concat):
+        found = step_by_step(form, x)
+        check_equal(found if is_every else found[..., -1], exact, own_error)
 
 
 def test_a_network_that_looks_ahead_answers_later_and_the_same():
