@@ -168,6 +168,9 @@ BODIES = {
     "mean pool, dilated": (
         """a = Pad(x, pads_4)
            y = AveragePool<kernel_shape = [3], dilations = [2]>(a)""", 4),
+    "mean pool behind lookahead": (
+        """a = Conv<kernel_shape = [3], pads = [1, 1]>(x, lively, bias)
+           y = AveragePool<kernel_shape = [3], pads = [1, 1], count_include_pad = 1>(a)""", 1),
     "padded with a number": (
         """a = Pad(x, pads, one)
            y = AveragePool<kernel_shape = [3]>(a)""", 4),
@@ -208,7 +211,7 @@ BODIES = {
 CONSTANTS = """
 <int64[6] pads = {0,0,2,0,0,0}, int64[6] pads_3 = {0,0,3,0,0,0},
  int64[6] pads_4 = {0,0,4,0,0,0},
- float one = {1.5},
+ float one = {1.5}, float[1,4,3] lively = {1,2,3,4,5,6,7,8,9,1,2,3}, float[1] bias = {9},
  int64[1] start = {1}, int64[1] end = {100}, int64[1] two = {2}, int64[1] zero = {0},
  int64[1] minus = {39}, int64[1] axis_1 = {1}, int64[6] wide = {0,1,0,0,1,0},
  float[4,4] m = {1,2,3,4,5,6,7,8,-1,-2,3,-4,5,6,-7,8}, float[4] scale = {1,2,3,4},
