@@ -118,6 +118,7 @@ class _Scheduler:
         self._timeline = timeline
         self._hop = hop
         self._mean_steps = mean_steps
+        self._length = 0
         self._flows: dict[ir.Value, Flow] = {}
         self._intakes: dict[tuple[ir.Node, int, int], Intake] = {}
         self._ends: dict[ir.Node, End] = {}
@@ -127,6 +128,7 @@ class _Scheduler:
             track = self._timeline.tracks.get(value)
             if track is not None and track.axis is not None:
                 self._flows[value] = Flow(self._hop, 0)
+                self._length = length_of(self._timeline, value)
         for node in model.graph:
             flowing = {
                 i: self._flows[value]
@@ -236,6 +238,15 @@ class _Scheduler:
                 "the step that it reads looks ahead: in a window it sees the padding behind "
                 "the end, and a stream has no end. Let the network answer at every step, or "
                 "pad its layers in front only",
+            )
+        # Where it is padded or cropped at its end, its last step is no step of this moment.
+        stride = self._hop // flow.steps
+        steps = length_of(self._timeline, value) + flow.delay
+        if steps not in (self._length // stride, -(-self._length // stride)):
+            raise _cannot(
+                node,
+                f"the last step that it reads is number {steps} of a signal of {self._length} "
+                "steps: it was padded, or cropped, at its end, and a stream has no end",
             )
         return Intake(max(0, end.steps - flow.steps), 0, is_padded=True)
 
