@@ -13,7 +13,8 @@ from tcn_export.errors import DataError
 from tcn_export.graph import Graph, Signature
 
 Precision = Literal["float32", "float16", "int8"]
-Mode = Literal["window"]
+Mode = Literal["window", "stream"]
+"""Whole windows, or one hop of a stream at a time with states."""
 
 
 @dataclass(frozen=True, slots=True)

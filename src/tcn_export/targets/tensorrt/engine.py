@@ -153,8 +153,9 @@ class EngineRunner:
         context = self.context
         batch = next(iter(shapes.values()))[0]
         for name in self._carried:
-            fixed = tuple(self.engine.get_tensor_shape(name))
-            shapes = {**shapes, name: (batch, *fixed[1:])}
+            # Where a state has the streams, and whether it has, the engine knows.
+            sizes = self.engine.get_tensor_shape(name)
+            shapes = {**shapes, name: tuple(batch if n == -1 else n for n in sizes)}
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 raise DataError(
@@ -213,9 +214,18 @@ class EngineRunner:
         return int(np.prod(self._shapes[name])) * np.dtype(self._dtypes[name]).itemsize
 
 
-def largest_batch(profiles: Mapping[str, Sequence[Sequence[int]]]) -> int:
-    """The largest batch of the shapes that an engine was built for."""
-    return min((int(largest[0]) for _, _, largest in profiles.values()), default=2**31)
+def largest_batch(
+    profiles: Mapping[str, Sequence[Sequence[int]]], states: Sequence[tuple[str, str]] = ()
+) -> int:
+    """The largest batch of the shapes that an engine was built for.
+
+    Args:
+        profiles: Smallest, usual and largest shape of inputs and states.
+        states: Input and output name of every state, whose first axis may be another.
+    """
+    carried = dict(states)
+    largest = (int(p[2][0]) for name, p in profiles.items() if name not in carried)
+    return min(largest, default=2**31)
 
 
 def _make_context(
