@@ -54,7 +54,7 @@ class EngineRunner:
         largest_batch: int = 2**31,
         dla_core: int | None = None,
     ) -> None:
-        self._cuda, self._largest = cuda, largest_batch
+        self._cuda, self.most_streams = cuda, largest_batch
         self._journal = Journal()
         self._logger = make_logger(trt, self._journal)
         self._runtime = created(trt, lambda: trt.Runtime(self._logger), self._journal)
@@ -99,16 +99,16 @@ class EngineRunner:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; states are kept for the next call."""
         batch = len(next(iter(feeds.values())))
-        if batch <= self._largest:
+        if batch <= self.most_streams:
             return self._run(feeds)
         if self._carried:
             raise DataError(
-                f"the engine was built for {self._largest} streams at once, but {batch} came. "
-                "Export it with a larger --trt-batch."
+                f"the engine was built for {self.most_streams} streams at once, but {batch} "
+                "came. Export it with a larger --trt-batch."
             )
         parts = []
-        for start in range(0, batch, self._largest):
-            part = slice(start, start + self._largest)
+        for start in range(0, batch, self.most_streams):
+            part = slice(start, start + self.most_streams)
             parts.append(self._run({name: array[part] for name, array in feeds.items()}))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

@@ -34,6 +34,11 @@ class TensorRTRunner:
         self.loaded = engine
         self.signature = signature
 
+    @property
+    def most_streams(self) -> int:
+        """So many signals can be streamed at once."""
+        return self.loaded.most_streams
+
     def reset(self) -> None:
         """Forget the states; see `Runner.reset`."""
         self.loaded.reset()
