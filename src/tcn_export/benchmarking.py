@@ -136,7 +136,7 @@ def _measure(
     told = f"{threads or 'all'} thread{'' if threads == 1 else 's'}, batch {batch}"
     # One bundle may be given twice: to see what a difference of nothing looks like.
     places = [str(place) for place in range(len(bundles))]
-    runners = {place: b.runner(threads) for place, b in zip(places, bundles, strict=True)}
+    runners = {place: b.stepper(threads) for place, b in zip(places, bundles, strict=True)}
     with progress.stage(f"Timing, {told}", rounds) as advance:
         timings = race_runners(runners, dict(zip(places, fed, strict=True)), rounds, advance)
     measured: list[Measured] = []

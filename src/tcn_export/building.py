@@ -16,6 +16,12 @@ from tcn_export.options import ExportOptions
 from tcn_export.progress import Progress
 from tcn_export.quantize.recipe import Recipe
 from tcn_export.quantizing import equalized, quantize_graphs
+from tcn_export.streaming_forms import (
+    StreamForms,
+    choose_form,
+    describe_stream,
+    stream_forms,
+)
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
 
@@ -27,8 +33,8 @@ if TYPE_CHECKING:
 class Built:
     """An artifact with its graph, what is judged beside it, and how it was made.
 
-    ``choice`` is the layout that was taken; ``quantization``, ``engine`` and ``builder`` are
-    as the manifest has them.
+    ``choice`` is the layout that was taken, or the form of a stream's states;
+    ``quantization``, ``engine``, ``builder`` and ``stream`` are as the manifest has them.
     """
 
     artifact: Artifact
@@ -38,6 +44,11 @@ class Built:
     quantization: dict[str, Any] | None = None
     engine: str | None = None
     builder: Mapping[str, Any] | None = None
+    stream: Mapping[str, Any] | None = None
+
+    def layout_entry(self) -> dict[str, Any] | None:
+        """What the manifest says of the layout; a stream has none."""
+        return None if self.stream else self.choice.to_json(self.artifact.model)
 
 
 def build(
@@ -65,7 +76,9 @@ def build(
     assert precision != "auto", "made of candidates that each have one"
     # What TensorRT gets is judged on the CPU first: the same file means the same everywhere.
     cpu = load_target("onnx") if options.target == "trt" else target
-    floats = layouts(equalized(graph) if recipe.equalize else graph, options)
+    plain = equalized(graph) if recipe.equalize else graph
+    forms = stream_forms(plain, options) if options.mode == "stream" else None
+    floats = forms.graphs if forms is not None else layouts(plain, options)
     converted, how = floats, None
     rounded: dict[str, Graph] = {}
     if options.precision == "float16":
@@ -79,25 +92,40 @@ def build(
     else:
         settings = {"cuda_graph": True} if options.cuda_graph else {}
         artifacts = {
-            name: target.build(each, precision, settings) for name, each in converted.items()
+            name: target.build(each, precision, settings, options.mode)
+            for name, each in converted.items()
         }
-        choice = choose(artifacts, one_window(source, graph.signature, options.seed), progress)
+        signature = next(iter(artifacts.values())).signature
+        race = choose if forms is None else choose_form
+        choice = race(artifacts, one_window(source, signature, options.seed), progress)
         artifact = artifacts[choice.name]
     final = converted[choice.name]
     stages = Stages()
     if options.precision != "float32":
-        stages = Stages(before=cpu.build(floats[choice.name], "float32"))
+        before = cpu.build(floats[choice.name], "float32", mode=options.mode)
+        stages = Stages(before=before)
     if options.precision == "float16" and options.target != "cuda":  # which rounds by itself
-        stages = replace(stages, rounded=cpu.build(rounded[choice.name], "float16"))
+        rounding = cpu.build(rounded[choice.name], "float16", mode=options.mode)
+        stages = replace(stages, rounded=rounding)
     if artifact is None:
-        stages = replace(stages, on_the_cpu=cpu.build(final, precision))
-        return _deploy(final, choice, stages, how, source, data, options, progress)
+        stages = replace(stages, on_the_cpu=cpu.build(final, precision, mode=options.mode))
+        built = _deploy(final, choice, stages, how, source, data, options, progress)
+        return replace(built, stream=_stream(built.artifact, choice, forms, options))
     if how is not None:
         on_arm = how["isa"] == "arm64"
         coverage = {n: _coverage(floats[n], a, on_arm) for n, a in artifacts.items()}
         choice = replace(choice, coverage=coverage)
         how["coverage"] = coverage[choice.name]
-    return Built(artifact, final, choice, stages, how)
+    stream = _stream(artifact, choice, forms, options)
+    return Built(artifact, final, choice, stages, how, stream=stream)
+
+
+def _stream(
+    artifact: Artifact, choice: Choice, forms: StreamForms | None, options: ExportOptions
+) -> dict[str, Any] | None:
+    if forms is None:
+        return None
+    return describe_stream(artifact, choice, forms.refused, options.mean)
 
 
 def _coverage(graph: Graph, artifact: Artifact, on_arm: bool) -> dict[str, Any]:
@@ -122,7 +150,9 @@ def _deploy(
 
     settings = engine_settings(source, graph, data, options)
     assert stages.on_the_cpu is not None
-    artifact = load_target("trt").build(graph, stages.on_the_cpu.precision, settings)
+    artifact = load_target("trt").build(
+        graph, stages.on_the_cpu.precision, settings, options.mode
+    )
     deployment = deploy(artifact, graph.model, progress, not options.bundle_only)
     if how is not None:
         how["coverage"] = integer_coverage(graph, deployment)

@@ -17,7 +17,7 @@ from typing import get_args
 from tcn_export.errors import BundleError, OutputError, UsageError
 from tcn_export.files import write_folder
 from tcn_export.manifest import MANIFEST_FILE, SCHEMA, Manifest
-from tcn_export.targets import TARGETS, load_target
+from tcn_export.targets import TARGETS, load_target, whole
 from tcn_export.targets.base import Artifact, Mode, Precision, Runner
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
 
@@ -46,7 +46,15 @@ class Bundle:
     files: Mapping[str, bytes]
 
     def runner(self, threads: int = 0) -> Runner:
-        """A runner for the bundle's model; 0 threads takes all cores.
+        """A runner of whole windows or signals; 0 threads takes all cores.
+
+        Raises:
+            ExportError: As `stepper` does.
+        """
+        return whole(self.stepper(threads), self.manifest.mode, self.manifest.signature)
+
+    def stepper(self, threads: int = 0) -> Runner:
+        """A runner of what the model takes: a window, or one hop of a stream.
 
         Raises:
             TargetUnavailableError: The runtime is not installed, or cannot run here.
@@ -83,8 +91,10 @@ class Bundle:
         )
 
 
-def bundle_path(out: Path, name: str, target: str, precision: str) -> Path:
-    """Where the bundle of an export lies.
+def bundle_path(
+    out: Path, name: str, target: str, precision: str, hop: int | None = None
+) -> Path:
+    """Where the bundle of an export lies; one of a stream is named after its ``hop``.
 
     Raises:
         UsageError: The name cannot be one.
@@ -94,7 +104,8 @@ def bundle_path(out: Path, name: str, target: str, precision: str) -> Path:
             f"the name {name[:40]!r} cannot be that of a folder: expected at most "
             f"{MOST_NAME_BYTES} bytes of printable text. Choose one with --name."
         )
-    return out / f"{name}-{target}-{precision}"
+    stream = "" if hop is None else f"-stream{hop}"
+    return out / f"{name}-{target}-{precision}{stream}"
 
 
 def check_vacant(path: Path, overwrite: bool) -> None:

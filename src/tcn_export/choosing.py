@@ -29,7 +29,8 @@ def make(workshop: Workshop) -> Made:
     """
     made = _make(workshop)
     artifact, how = made.built.artifact, made.built.quantization
-    if how is None or how["isa"] != "vnni" or artifact.target != "onnx":
+    is_window = artifact.mode == "window"
+    if how is None or how["isa"] != "vnni" or artifact.target != "onnx" or not is_window:
         return made
     assert workshop.data is not None
     classifies = workshop.source.task == "classification"
@@ -41,7 +42,9 @@ def _make(workshop: Workshop) -> Made:
     if workshop.options.precision == AUTO:
         return _fastest_that_passes(workshop)
     made = workshop.make()
-    return meet_budget(workshop, made) if is_too_lossy(workshop, made) else made
+    if workshop.options.mode == "stream" or not is_too_lossy(workshop, made):
+        return made
+    return meet_budget(workshop, made)
 
 
 def _fastest_that_passes(workshop: Workshop) -> Made:

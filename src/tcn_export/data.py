@@ -52,6 +52,34 @@ class Windows:
             return self
         return self.take(np.linspace(0, len(self) - 1, most).round().astype(np.int64))
 
+    def for_stream(self, hop: int, time_axis: int | None, delay: int) -> Windows:
+        """What a stream answers to: whole hops, and of labels for every step those it reaches.
+
+        Args:
+            hop: Steps that it takes at a time.
+            time_axis: Of its answer; None where it has none.
+            delay: Steps that the answer comes late.
+
+        Raises:
+            DataError: There is less than a hop.
+        """
+        steps = self.x.shape[2] - self.x.shape[2] % hop
+        if not steps:
+            raise DataError(
+                f"the windows have {self.x.shape[2]} steps, and a hop has {hop}. Give longer "
+                "signals, or a smaller --hop."
+            )
+        y = self.y
+        if y is not None and time_axis is not None:
+            kept = y.shape[-1] * steps // self.x.shape[2] - delay
+            if kept < 1:
+                raise DataError(
+                    f"the windows have {steps} steps, and the first answer of the stream comes "
+                    f"{delay} steps late. Give longer signals."
+                )
+            y = y[..., :kept]
+        return Windows(self.x[:, :, :steps], y, self.group)
+
     @property
     def is_classification(self) -> bool:
         """Whether ``y`` holds class indices."""

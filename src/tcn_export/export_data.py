@@ -41,6 +41,11 @@ class ExportData:
     class_names: tuple[str, ...] = ()
     sample_rate_hz: float | None = None
 
+    def for_stream(self, signature: Signature, hop: int) -> ExportData:
+        """The same, judged on what a stream answers to: see `data.Windows.for_stream`."""
+        spec = signature.outputs[0]
+        return replace(self, parity=self.parity.for_stream(hop, spec.time_axis, spec.delay))
+
 
 def read_export_data(
     source: Source, signature: Signature, options: ExportOptions
@@ -102,13 +107,27 @@ def informed(source: Source, data: ExportData | None) -> Source:
 
 
 def golden_feeds(
-    source: Source, signature: Signature, data: ExportData | None, seed: int
+    source: Source,
+    signature: Signature,
+    data: ExportData | None,
+    seed: int,
+    lengths: tuple[int, ...] = (),
 ) -> tuple[Feed, ...]:
-    """The stress set, and some of the windows."""
+    """The stress set, and some of the windows.
+
+    Args:
+        source: Gives the units of the stress set.
+        signature: Of what is judged.
+        data: The windows; None for the stress set alone.
+        seed: Of the stress set.
+        lengths: Steps of its signals, the usual ones first; found out where nobody tells.
+    """
     spec = signature.inputs[0]
-    length = _steps(signature, source)
-    others = () if spec.shape[2] == length else _other_lengths(length)
-    feeds = stress_set(spec.name, _scale(source), (length, *others), seed)
+    if not lengths:
+        length = _steps(signature, source)
+        others = () if spec.shape[2] == length else _other_lengths(length)
+        lengths = (length, *others)
+    feeds = stress_set(spec.name, _scale(source), lengths, seed)
     if data is None:
         return feeds
     windows = data.parity.spread(golden_windows(data.parity.x[0].nbytes)).x

@@ -82,11 +82,13 @@ class StatePair:
     in_place: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of the manifest."""
+        """The entry of the manifest; its shape is that of one stream."""
+        is_batched = BATCH in self.shape
         return {
             "input": self.input,
             "output": self.output,
-            "shape": list(self.shape),
+            "shape": [1 if n == BATCH else n for n in self.shape],
+            "batch_axis": self.shape.index(BATCH) if is_batched else None,
             "dtype": self.dtype,
             "in_place": self.in_place,
         }
@@ -94,10 +96,13 @@ class StatePair:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> StatePair:
         """Read an entry of a manifest whose form was checked."""
+        shape: list[Dimension] = list(entry["shape"])
+        if entry.get("batch_axis") is not None:
+            shape[entry["batch_axis"]] = BATCH
         return cls(
             entry["input"],
             entry["output"],
-            tuple(entry["shape"]),
+            tuple(shape),
             entry["dtype"],
             entry["in_place"],
         )
@@ -110,6 +115,31 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     states: tuple[StatePair, ...] = ()
+
+    @property
+    def hop(self) -> int:
+        """Steps of the signal that a stream takes at a time."""
+        (size,) = {s.shape[s.time_axis] for s in self.inputs if s.time_axis is not None}
+        assert isinstance(size, int)
+        return size
+
+    def of_whole_signals(self) -> Signature:
+        """What a stream is, to who feeds it whole signals: any number of steps, no states."""
+        inputs, outputs = (
+            tuple(
+                replace(
+                    spec,
+                    delay=0,
+                    shape=tuple(
+                        LENGTH if axis == spec.time_axis else n
+                        for axis, n in enumerate(spec.shape)
+                    ),
+                )
+                for spec in specs
+            )
+            for specs in (self.inputs, self.outputs)
+        )
+        return Signature(inputs, outputs)
 
     def with_length(self, length: int | None) -> Signature:
         """The signature with `LENGTH` fixed; None leaves it symbolic."""

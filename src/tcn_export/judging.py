@@ -15,7 +15,7 @@ from tcn_export.parity.scoring import allow_undecided, tell
 from tcn_export.parity.tally import Comparison
 from tcn_export.progress import Progress
 from tcn_export.referring import References
-from tcn_export.targets import load_target
+from tcn_export.targets import open_runner
 from tcn_export.targets.base import Artifact, Runner
 
 
@@ -153,4 +153,4 @@ def _judge_windows(
 
 
 def _runner(artifact: Artifact) -> Runner:
-    return load_target(artifact.target).runner(artifact)
+    return open_runner(artifact)

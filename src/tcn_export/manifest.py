@@ -23,11 +23,13 @@ _SPEC = {
     "dtype": _DTYPES,
     "shape": [(TEXT, int)],
     "time_axis": (None, int),
+    "delay": Maybe(int),
 }
 _STATE = {
     "input": TEXT,
     "output": TEXT,
     "shape": [(TEXT, int)],
+    "batch_axis": Maybe((None, int)),
     "dtype": _DTYPES,
     "in_place": bool,
 }
@@ -96,6 +98,12 @@ _LAYOUT = {
         }
     ],
 }
+_STREAM = {
+    "form": TEXT,
+    "mean": (None, TEXT),
+    "state_bytes": _STEPS,
+    "candidates": [{"form": TEXT, "median_us": (None, NUMBER), "reason": TEXT}],
+}
 _FORM = {
     "name": TEXT,
     "target": TEXT,
@@ -140,6 +148,7 @@ _FORM = {
         ],
     ),
     "layout": (None, _LAYOUT),
+    "stream": (None, _STREAM),
     "engine": (None, TEXT),
     "builder": (None, Each(ANYTHING)),
     "parity": PARITY,
@@ -158,7 +167,7 @@ _FORM = {
     "files": Each(TEXT),
 }
 _LATER: dict[str, Any] = {
-    "settings": {}, "dependence": None, "layout": None, "engine": None, "builder": None,
+    "settings": {}, "stream": None, "dependence": None, "layout": None, "engine": None, "builder": None,
     "candidates": None,
 }  # fmt: skip
 """What older bundles lack, and what that means."""
@@ -180,6 +189,7 @@ class Manifest:
     older bundles. ``engine`` says whether there is one, and ``builder`` what its builder said;
     both are None for targets without engines. ``layout`` says which reformulation of the graph
     was chosen among which, by what they took and where; None where there was no choice.
+    ``stream`` says in which form a stream keeps its states, and what else was measured.
     ``candidates`` are the precisions that were made to choose from, if any.
     """
 
@@ -204,6 +214,7 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     candidates: Sequence[Mapping[str, Any]] | None = None
     layout: Mapping[str, Any] | None = None
+    stream: Mapping[str, Any] | None = None
     engine: str | None = None
     builder: Mapping[str, Any] | None = None
     hop: int | None = None
@@ -212,6 +223,13 @@ class Manifest:
     causal: bool | None = None
     dependence: Mapping[str, Any] | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> Signature:
+        """What golden data and windows are judged as: of a stream, whole signals."""
+        if self.mode == "stream":
+            return self.signature.of_whole_signals()
+        return self.signature
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``manifest.json``."""
@@ -241,6 +259,7 @@ class Manifest:
             "quantization": dict(self.quantization) if self.quantization else None,
             "candidates": None if self.candidates is None else list(self.candidates),
             "layout": dict(self.layout) if self.layout is not None else None,
+            "stream": dict(self.stream) if self.stream is not None else None,
             "engine": self.engine,
             "builder": dict(self.builder) if self.builder is not None else None,
             "parity": dict(self.parity),

@@ -25,7 +25,7 @@ from tcn_export.quantize.dialects import (
 )
 from tcn_export.source.base import Layout, Told
 from tcn_export.targets import TARGETS
-from tcn_export.targets.base import Precision
+from tcn_export.targets.base import Mode, Precision
 from tcn_export.targets.tensorrt.settings import TensorRTSettings
 
 NOISE = "noise"
@@ -47,6 +47,10 @@ LAYOUTS = {
 }
 """By target: names of equal graphs (`rewrite.plans.LAYOUTS`) that differ in speed there."""
 CALIBRATION_WINDOWS = 512
+RUNNING = "running"
+"""Given as mean: the one over all steps since the stream began."""
+STATE_FORMS = ("concat", "ring")
+"""How a stream keeps states: put in front of the new steps, or written into rings."""
 TASKS = ("classification", "regression")
 CUDA_GRAPH_TARGETS = ("cuda", "trt")
 
@@ -83,6 +87,11 @@ class ExportOptions:
         layout: One of `LAYOUTS`; `AUTO` measures them all where the target runs here, and
             takes the fastest.
         keep_all_steps: Compute every step of every layer, needed or not.
+        mode: ``window`` takes a whole window at a time, ``stream`` one hop with carried states.
+        hop: Steps of the signal that a stream takes at a time; None for 1.
+        mean: What a mean over time becomes in a stream: `RUNNING`, or ``window:W`` for the
+            last W steps; None where there is none.
+        state_form: One of `STATE_FORMS`; `AUTO` measures them, and takes the fastest.
         cuda_graph: Have the runner capture its calls as CUDA graphs and replay them.
         trt: How TensorRT builds the engine.
         bundle_only: A device kit is all that is wanted: that no engine ran here is waived.
@@ -114,6 +123,10 @@ class ExportOptions:
     task: Literal["classification", "regression"] | None = None
     layout: str = AUTO
     keep_all_steps: bool = False
+    mode: Mode = "window"
+    hop: int | None = None
+    mean: str | None = None
+    state_form: str = AUTO
     cuda_graph: bool = False
     trt: TensorRTSettings = TensorRTSettings()  # noqa: RUF009 - frozen
     bundle_only: bool = False
@@ -124,6 +137,8 @@ class ExportOptions:
             ("precision", self.precision, (*get_args(Precision), AUTO)),
             ("calibration", self.calibration, METHODS),
             ("CPU", self.cpu_isa, (AUTO, *ISAS)),
+            ("mode", self.mode, get_args(Mode)),
+            ("state form", self.state_form, (AUTO, *STATE_FORMS)),
         ):
             if value not in choices:
                 raise UsageError(f"the {name} {value!r} is none of {', '.join(choices)}.")
@@ -166,6 +181,7 @@ class ExportOptions:
             )
         _check_factory(self)
         _check_foreign(self)
+        self._check_stream()
 
     @property
     def may_quantize(self) -> bool:
@@ -198,6 +214,64 @@ class ExportOptions:
             length=self.length if isinstance(self.length, int) else None,
             is_dynamic=self.length == DYNAMIC,
         )
+
+    @property
+    def steps_per_hop(self) -> int:
+        """Steps of the signal that a stream takes at a time."""
+        return 1 if self.hop is None else self.hop
+
+    @property
+    def mean_steps(self) -> int | None:
+        """Steps of a stream's mean over time; 0 for all so far, None where there is none."""
+        if self.mean is None:
+            return None
+        return 0 if self.mean == RUNNING else int(self.mean.partition(":")[2])
+
+    def _check_stream(self) -> None:
+        """Raise `UsageError` where options of streams contradict others, or each other."""
+        if self.mode != "stream":
+            for name, value in (("hop", self.hop), ("mean", self.mean)):
+                if value is not None:
+                    raise UsageError(
+                        f"--{name} {value} is about streams. Give --mode stream, or leave it "
+                        "out."
+                    )
+            if self.state_form != AUTO:
+                raise UsageError(
+                    f"--state-form {self.state_form} is about streams. Give --mode stream, or "
+                    "leave it out."
+                )
+            return
+        if not 1 <= self.steps_per_hop <= LONGEST:
+            raise UsageError(f"the hop is {self.hop}; expected 1 to {LONGEST:,} steps.")
+        if self.mean is not None and self.mean != RUNNING:
+            kind, _, steps = self.mean.partition(":")
+            if kind != "window" or not steps.isascii() or not steps.isdigit():
+                raise UsageError(
+                    f"the mean is {self.mean!r}; expected {RUNNING!r}, or window:W for the "
+                    "last W steps."
+                )
+            if not 1 <= int(steps) <= LONGEST:
+                raise UsageError(
+                    f"the mean is over {steps} steps; expected 1 to {LONGEST:,}."
+                )
+        if self.state_form == "ring" and self.steps_per_hop != 1:
+            raise UsageError(
+                f"rings take one step at a time, and the hop is {self.hop}. Use --state-form "
+                "concat, or --hop 1."
+            )
+        if self.state_form == "ring" and (self.target != "onnx" or self.may_quantize):
+            raise UsageError(
+                "rings are for float32 in ONNX Runtime on the CPU; other targets and "
+                "precisions take --state-form concat."
+            )
+        if self.precision == AUTO:
+            raise UsageError("a stream takes one precision: name float32 or int8.")
+        if self.layout != AUTO or self.keep_all_steps:
+            raise UsageError(
+                "--layout and --keep-all-steps are about windows: a stream has a form of its "
+                "own, and computes every step once. Leave them out."
+            )
 
     def _check_target(self) -> None:
         """Raise `UsageError` where the target cannot do what the other options ask."""

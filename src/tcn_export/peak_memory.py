@@ -107,7 +107,7 @@ def main() -> None:
     request = json.load(sys.stdin)
     load_target(request["target"])
     if "bundle" in request:
-        runner = load_bundle(request["bundle"]).runner(request["threads"])
+        runner = load_bundle(request["bundle"]).stepper(request["threads"])
         feeds = {n: np.zeros(shape, dtype) for n, (dtype, shape) in request["shapes"].items()}
         for _ in range(_CALLS):
             runner.run(feeds)

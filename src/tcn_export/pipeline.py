@@ -14,7 +14,7 @@ from tcn_export.deploying import engine_latency, kit_files
 from tcn_export.describing import describe
 from tcn_export.export_data import informed, read_export_data
 from tcn_export.files import check_writable
-from tcn_export.graph import Graph
+from tcn_export.graph import LENGTH, Graph, Signature
 from tcn_export.making import Workshop
 from tcn_export.measuring import measure_dependence
 from tcn_export.options import ExportOptions
@@ -25,8 +25,10 @@ from tcn_export.referring import refer
 from tcn_export.report.html import HTML_FILE, html_bytes
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.source.reading import kind_of, read_source
+from tcn_export.streaming_forms import stream_forms, whole_signals
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
+from tcn_export.targets.streamed import chunks
 from tcn_export.tracing import trace_layers
 
 if TYPE_CHECKING:
@@ -63,21 +65,26 @@ def export(
     name = _name(model, options)
     extras.require("export", "Exporting")
     load_target(options.target).check_available()  # told before any work is spent
-    path = bundle_path(options.out, name, options.target, options.precision)
+    hop = options.steps_per_hop if options.mode == "stream" else None
+    path = bundle_path(options.out, name, options.target, options.precision, hop)
     check_vacant(path, options.overwrite)
     check_writable(options.out)
 
     with progress.stage(f"Reading {model or options.factory}"):
         source = read_source(model, options.told)
         length = _length(source, options)
-        data = read_export_data(source, source.signature.with_length(length), options)
+        data = read_export_data(source, _judged(source, length, options), options)
         source = informed(source, data)
     with progress.stage("Capturing the graph"):
         captured = _capture(source, length, options)
     with progress.stage("Measuring what the outputs depend on"):
         dependence = measure_dependence(source, captured, options.seed)
     graph = _simplify(captured, options)
-    references = refer(source, graph.signature, data, options, progress)
+    judged = _judged(source, length, options)
+    if options.mode == "stream":
+        judged = whole_signals(judged, stream_forms(graph, options))
+        data = None if data is None else data.for_stream(judged, options.steps_per_hop)
+    references = refer(source, judged, data, options, progress)
     made = make(Workshop(graph, source, data, references, options, progress))
     built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:
@@ -94,7 +101,7 @@ def export(
     manifest = describe(
         source, built.artifact, built.graph, data, options, report, latency,
         quantization=built.quantization, engine=built.engine, builder=built.builder,
-        candidates=made.candidates, layout=built.choice.to_json(built.artifact.model),
+        candidates=made.candidates, layout=built.layout_entry(), hop=hop, stream=built.stream,
         **dependence.to_json(),
     )  # fmt: skip
     files = {
@@ -123,9 +130,16 @@ def _name(model: Path | None, options: ExportOptions) -> str:
 
 def _length(source: Source, options: ExportOptions) -> int | None:
     """Steps of the exported window; None where they stay symbolic."""
-    if options.length is None:
-        return source.length
+    if options.length is None or options.mode == "stream":
+        return options.length if isinstance(options.length, int) else source.length
     return options.length if isinstance(options.length, int) else None
+
+
+def _judged(source: Source, length: int | None, options: ExportOptions) -> Signature:
+    """What windows are judged as: a stream takes any signal that the network takes."""
+    if options.mode == "stream" and source.signature.inputs[0].shape[2] == LENGTH:
+        length = None
+    return source.signature.with_length(length)
 
 
 def _capture(source: Source, length: int | None, options: ExportOptions) -> Graph:
@@ -139,8 +153,10 @@ def _simplify(captured: Graph, options: ExportOptions) -> Graph:
     """A graph with what its target needs rewritten, and the steps that its outputs demand."""
     from tcn_export.rewrite.base import run, run_plan
     from tcn_export.rewrite.last_step import LastStep
-    from tcn_export.rewrite.plans import PLANS
+    from tcn_export.rewrite.plans import PLANS, STREAM
 
+    if options.mode == "stream":
+        return run_plan(STREAM, captured)
     graph = run_plan(PLANS[options.target], captured)
     if options.keep_all_steps:
         return graph
@@ -149,6 +165,9 @@ def _simplify(captured: Graph, options: ExportOptions) -> Graph:
 
 
 def _time(artifact: Artifact, golden: Golden) -> Latency:
-    """Latency of one window on one thread: what a small device has to spare."""
+    """Latency of one window, or one hop, on one thread: what a small device has to spare."""
     runner = load_target(artifact.target).runner(artifact, threads=1)
-    return measure_latency(runner, golden.single.inputs, threads=1)
+    feeds = golden.single.inputs
+    if artifact.mode == "stream":
+        feeds = chunks(artifact.signature, feeds, 0)
+    return measure_latency(runner, feeds, threads=1)

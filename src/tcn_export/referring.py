@@ -20,6 +20,7 @@ from tcn_export.options import AUTO, ExportOptions
 from tcn_export.parity.golden import Golden, Reference
 from tcn_export.parity.rows import ORACLE
 from tcn_export.progress import Progress
+from tcn_export.signals import reached, stream_lengths
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source
@@ -115,18 +116,21 @@ def refer(
     from tcn_export.parity.oracle import Oracle
 
     oracle = Oracle(source.module, source.signature, bool(source.only_single))
-    feeds = golden_feeds(source, signature, data, options.seed)
+    lengths = stream_lengths(source, signature, options) if options.mode == "stream" else ()
+    feeds = golden_feeds(source, signature, data, options.seed, lengths)
     answers = {}
     with progress.stage("Asking the eager model", len(feeds)) as advance:
         for feed in feeds:
-            answers[feed.name] = oracle.run(feed.inputs)
+            answers[feed.name] = reached(oracle.run(feed.inputs), signature)
             advance()
 
     def on_windows() -> Iterator[Reference]:
         if data is None:
             return iter(())
         name = signature.inputs[0].name
-        return oracle.batches(name, data.parity.x, both=options.precision in ("float32", AUTO))
+        both = options.precision in ("float32", AUTO)
+        answered = oracle.batches(name, data.parity.x, both)
+        return (reached(reference, signature) for reference in answered)
 
     names = tuple(spec.name for spec in signature.outputs)
     return References(

@@ -11,6 +11,7 @@ from tcn_export.data import Array
 from tcn_export.errors import UsageError
 from tcn_export.graph import BATCH, LENGTH, Dimension, TensorSpec
 from tcn_export.targets.base import check_feeds
+from tcn_export.targets.streamed import chunks
 from tcn_export.verification import read_golden
 
 _MOST_VALUES = 2**28
@@ -29,14 +30,16 @@ def timed_feeds(bundle: Bundle, batch: int = 1, length: int | None = None) -> di
         UsageError: The bundle fixes what was asked for, or the call would be too large.
         BundleError: There is no such window.
     """
-    signature, feed = bundle.manifest.signature, read_golden(bundle).single
-    check_feeds(signature, feed.inputs)
+    signature, inputs = bundle.manifest.signature, read_golden(bundle).single.inputs
+    if bundle.manifest.mode == "stream":
+        inputs = chunks(signature, inputs, 0)
+    check_feeds(signature, inputs)
     sizes: dict[Dimension, int] = {BATCH: batch}
     if length is not None:
         sizes[LENGTH] = length
     feeds = {}
     for spec in signature.inputs:
-        window = feed.inputs[spec.name]
+        window = inputs[spec.name]
         shape = [
             sizes.get(symbol, n) for symbol, n in zip(spec.shape, window.shape, strict=True)
         ]

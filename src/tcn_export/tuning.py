@@ -118,7 +118,7 @@ def tune(path: Path | str, options: BenchOptions, progress: Progress | None = No
 
 def _runner(bundle: Bundle, name: str, threads: int) -> Runner:
     try:
-        return _choosing(bundle, name).runner(threads)
+        return _choosing(bundle, name).stepper(threads)
     except BundleError as error:
         raise BundleError(
             f"the candidate {name} of {bundle.path} ({_file(bundle, name)}) does not run "

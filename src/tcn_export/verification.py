@@ -91,7 +91,11 @@ def _judge_data(
     dataset = load_dataset(path)
     windows = dataset.parity
     check_class_names(dataset.class_names, manifest.classes, str(path))
-    check_fit(windows, manifest.signature, manifest.task, manifest.classes, str(path))
+    check_fit(windows, manifest.judged, manifest.task, manifest.classes, str(path))
+    if manifest.mode == "stream":
+        answer = manifest.signature.outputs[0]
+        hop = manifest.signature.hop
+        windows = windows.for_stream(hop, answer.time_axis, answer.delay)
     name, output = gate.signature.inputs[0].name, gate.signature.outputs[0].name
     with progress.stage(f"Comparing on {path.name}", len(windows)) as advance:
         batches = parity_windows.run_batches(runner, name, windows.x, advance)
@@ -172,7 +176,7 @@ def read_golden(bundle: Bundle) -> Golden:
 def _check_shapes(bundle: Bundle, golden: Golden, feed: Feed) -> None:
     """Raise `BundleError` where golden data and signature disagree on an output's shape."""
     reference = golden.references[feed.name].float64
-    for spec in bundle.manifest.signature.outputs:
+    for spec in bundle.manifest.judged.outputs:
         if spec.name in reference and not spec.accepts(reference[spec.name].shape):
             raise BundleError(
                 f"the manifest of {bundle.path} gives `{spec.name}` the shape {spec.shape}, "

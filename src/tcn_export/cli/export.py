@@ -86,6 +86,31 @@ def _only_one(_: click.Context, __: click.Parameter, targets: tuple[str, ...]) -
     help="Form of the graph; auto measures all that differ, on this machine.",
 )
 @click.option(
+    "--mode",
+    type=Choice(["window", "stream"]),
+    default="window",
+    show_default=True,
+    help="Whole windows, or one hop at a time with states.",
+)
+@click.option(
+    "--hop",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Steps of the signal per call of a stream.  [default: 1]",
+)
+@click.option(
+    "--mean",
+    metavar="running|window:W",
+    help="What a stream makes of a mean over time: of all so far, or of the last W steps.",
+)
+@click.option(
+    "--state-form",
+    type=Choice(["auto", "concat", "ring"]),
+    default="auto",
+    show_default=True,
+    help="How a stream keeps its states; auto measures.",
+)
+@click.option(
     "--keep-all-steps", is_flag=True, help="Compute every step of every layer, needed or not."
 )
 @click.option(

@@ -21,6 +21,9 @@ ONNX: tuple[Rewrite, ...] = (
     SplitMean(),
 )
 
+STREAM: tuple[Rewrite, ...] = (MergePad(), CropToPadding(), FoldBatchNorm())
+"""What every graph goes through, before it becomes a stream: a mean is split no more there."""
+
 PLANS: dict[str, tuple[Rewrite, ...]] = {"onnx": ONNX, "cuda": ONNX, "trt": ONNX}
 """By target: what every graph goes through, before the demand of its outputs is asked."""
 

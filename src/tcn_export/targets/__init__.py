@@ -6,7 +6,9 @@ from importlib import import_module
 from typing import cast
 
 from tcn_export import extras
-from tcn_export.targets.base import Target
+from tcn_export.graph import Signature
+from tcn_export.targets.base import Artifact, Mode, Runner, Target
+from tcn_export.targets.streamed import StreamedRunner
 
 _MODULES = {
     "onnx": ("tcn_export.targets.onnxruntime", "cpu"),
@@ -28,3 +30,18 @@ def load_target(name: str) -> Target:
     if extra is not None:
         extras.require(extra, f"The target {name}")
     return cast(Target, import_module(module))
+
+
+def open_runner(artifact: Artifact, threads: int = 0) -> Runner:
+    """A runner of whole windows or signals for an artifact; 0 threads takes all cores.
+
+    Raises:
+        ExportError: As `Target.runner` does.
+    """
+    stepper = load_target(artifact.target).runner(artifact, threads)
+    return whole(stepper, artifact.mode, artifact.signature)
+
+
+def whole(runner: Runner, mode: Mode, signature: Signature) -> Runner:
+    """A runner of whole signals, where ``runner`` takes one hop of a stream at a time."""
+    return StreamedRunner(runner, signature) if mode == "stream" else runner

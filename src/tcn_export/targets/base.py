@@ -62,7 +62,11 @@ class Target(Protocol):
         """
 
     def build(
-        self, graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+        self,
+        graph: Graph,
+        precision: Precision,
+        settings: Mapping[str, Any] | None = None,
+        mode: Mode = "window",
     ) -> Artifact:
         """Make the artifact of a finished graph; ``settings`` become those of the artifact."""
 

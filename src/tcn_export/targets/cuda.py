@@ -8,7 +8,7 @@ from typing import Any
 
 from tcn_export.errors import BundleError
 from tcn_export.graph import Graph
-from tcn_export.targets.base import Artifact, Precision, Runner
+from tcn_export.targets.base import Artifact, Mode, Precision, Runner
 from tcn_export.targets.bound import BoundRunner
 from tcn_export.targets.model_file import MODEL_FILE, serialize
 from tcn_export.targets.providers import CUDA, open_session, require_device
@@ -37,13 +37,16 @@ def check_available() -> None:
 
 
 def build(
-    graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+    graph: Graph,
+    precision: Precision,
+    settings: Mapping[str, Any] | None = None,
+    mode: Mode = "window",
 ) -> Artifact:
     """Make the artifact of a finished graph: the same file as for the CPU."""
     return Artifact(
         "cuda",
         precision,
-        "window",
+        mode,
         MODEL_FILE,
         serialize(graph),
         graph.signature,

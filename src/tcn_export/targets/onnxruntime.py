@@ -14,17 +14,18 @@ from tcn_export.errors import UnsupportedModelError
 from tcn_export.graph import Graph, Signature
 from tcn_export.targets.base import (
     Artifact,
+    Mode,
     Precision,
     Runner,
     check_feeds,
     symbol_sizes,
 )
+from tcn_export.targets.hops import HopRunner
 from tcn_export.targets.model_file import MODEL_FILE, serialize
 from tcn_export.targets.session import (
     RUNTIME_ERRORS,
     cannot,
-    check_interface,
-    check_self_contained,
+    open_on_cpu,
     session_options,
 )
 from tcn_export.targets.states import CarriedStates
@@ -49,14 +50,7 @@ class OnnxRuntimeRunner:
 
     def __init__(self, model: bytes, signature: Signature, threads: int = 0) -> None:
         self.signature = signature
-        check_self_contained(model)
-        try:
-            self._session = ort.InferenceSession(
-                model, session_options(threads), providers=_PROVIDERS
-            )
-        except RUNTIME_ERRORS as error:
-            raise cannot("load", error) from error
-        check_interface(self._session, signature)
+        self._session = open_on_cpu(model, signature, threads)
         self._names = [output.name for output in self._session.get_outputs()]
         self._states = CarriedStates(signature.states)
 
@@ -80,13 +74,16 @@ def check_available() -> None:
 
 
 def build(
-    graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+    graph: Graph,
+    precision: Precision,
+    settings: Mapping[str, Any] | None = None,
+    mode: Mode = "window",
 ) -> Artifact:
     """Make the artifact of a finished graph."""
     return Artifact(
         "onnx",
         precision,
-        "window",
+        mode,
         MODEL_FILE,
         serialize(graph),
         graph.signature,
@@ -95,8 +92,9 @@ def build(
 
 
 def runner(artifact: Artifact, threads: int = 0) -> Runner:
-    """Make a runner for an artifact; see `OnnxRuntimeRunner`."""
-    return OnnxRuntimeRunner(artifact.files[artifact.model], artifact.signature, threads)
+    """Make a runner for an artifact: `HopRunner` for a stream, else `OnnxRuntimeRunner`."""
+    make = HopRunner if artifact.mode == "stream" else OnnxRuntimeRunner
+    return make(artifact.files[artifact.model], artifact.signature, threads)
 
 
 def optimized_model(artifact: Artifact, on_arm: bool = False) -> ir.Model:

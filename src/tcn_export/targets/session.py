@@ -32,6 +32,23 @@ def session_options(threads: int) -> Any:
     return options
 
 
+def open_on_cpu(model: bytes, signature: Signature, threads: int) -> Any:
+    """A session on the CPU; 0 threads takes all cores.
+
+    Raises:
+        BundleError: The runtime does not accept the model, or it has other inputs.
+    """
+    check_self_contained(model)
+    try:
+        session = ort.InferenceSession(
+            model, session_options(threads), providers=["CPUExecutionProvider"]
+        )
+    except RUNTIME_ERRORS as error:
+        raise cannot("load", error) from error
+    check_interface(session, signature)
+    return session
+
+
 def cannot(verb: str, error: Exception) -> BundleError:
     """The error for what the runtime said when it could not ``verb`` the model."""
     return BundleError(f"ONNX Runtime {ort.__version__} cannot {verb} the model: {error}")

@@ -75,3 +75,19 @@ def check_same_streams(
                 f"the runner carries the state `{name}` of the shape {carried[name]}, but "
                 f"this call needs {shape}. Feed as many streams as before, or call reset()."
             )
+
+
+def check_restored(wanted: Mapping[str, Array], given: Mapping[str, Array]) -> None:
+    """Raise `DataError` where saved states are not those of this model and batch."""
+    if set(wanted) != set(given):
+        raise DataError(
+            f"the saved states are {', '.join(sorted(given)) or 'none'}; this model carries "
+            f"{', '.join(sorted(wanted)) or 'none'}. Save them with the same bundle."
+        )
+    for name, array in wanted.items():
+        if given[name].shape != array.shape or given[name].dtype != array.dtype:
+            raise DataError(
+                f"the saved state `{name}` is {given[name].dtype} of the shape "
+                f"{given[name].shape}; this stream carries {array.dtype} of the shape "
+                f"{array.shape}. Open as many streams as were saved, with the same bundle."
+            )

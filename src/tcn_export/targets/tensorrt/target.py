@@ -7,7 +7,7 @@ from typing import Any
 
 from tcn_export import extras
 from tcn_export.graph import Graph
-from tcn_export.targets.base import Artifact, Precision, Runner
+from tcn_export.targets.base import Artifact, Mode, Precision, Runner
 from tcn_export.targets.model_file import MODEL_FILE, serialize
 from tcn_export.targets.tensorrt.runner import open_engine
 
@@ -18,13 +18,16 @@ def check_available() -> None:
 
 
 def build(
-    graph: Graph, precision: Precision, settings: Mapping[str, Any] | None = None
+    graph: Graph,
+    precision: Precision,
+    settings: Mapping[str, Any] | None = None,
+    mode: Mode = "window",
 ) -> Artifact:
     """Make the artifact of a finished graph; `deployment.deploy` brings it further."""
     return Artifact(
         "trt",
         precision,
-        "window",
+        mode,
         MODEL_FILE,
         serialize(graph),
         graph.signature,

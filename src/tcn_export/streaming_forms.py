@@ -1,0 +1,130 @@
+"""The streaming forms of a simplified graph, raced in the target's runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tcn_export.data import Array
+from tcn_export.errors import UsageError
+from tcn_export.graph import BATCH, Graph, Signature
+from tcn_export.laying_out import THREADS, Choice
+from tcn_export.options import AUTO, ExportOptions
+from tcn_export.progress import Progress
+from tcn_export.racing import cycle, race_runners
+from tcn_export.targets import load_target
+from tcn_export.targets.base import Artifact
+
+_CYCLES = 6
+_LONGER_HOP = 64
+"""Steps that calibration takes at a time, or somewhat more: the ranges are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamForms:
+    """A graph as streams, by form; and why other forms are not among them."""
+
+    graphs: Mapping[str, Graph]
+    refused: Mapping[str, str]
+
+
+def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
+    """Make every form that is to be considered.
+
+    Args:
+        graph: Of a window, simplified, its lengths known.
+        options: Hop, mean and form.
+
+    Raises:
+        UnsupportedModelError: The network cannot be streamed; the message names the node.
+        UsageError: The hop does not fit the strides, or the form cannot be made.
+    """
+    from tcn_export.rewrite.base import Refused
+    from tcn_export.rewrite.streaming import stream_by_concat
+    from tcn_export.rewrite.streaming_ring import stream_by_ring
+    from tcn_export.timeline.analysis import analyze
+    from tcn_export.timeline.schedule import find_schedule
+
+    timeline = analyze(graph.model, {s.name: s.time_axis for s in graph.signature.inputs})
+    plan = graph, timeline, find_schedule(graph.model, timeline, *_asked(options))
+    graphs: dict[str, Graph] = {}
+    refused: dict[str, str] = {}
+    if options.state_form != "ring":
+        graphs["concat"] = stream_by_concat(*plan)
+    is_plain = options.target == "onnx" and options.precision == "float32"
+    if options.state_form != "concat" and options.steps_per_hop == 1 and is_plain:
+        try:
+            graphs["ring"] = stream_by_ring(*plan)
+        except Refused as refusal:
+            refused["ring"] = str(refusal)
+            if options.state_form != AUTO:
+                raise UsageError(
+                    f"the network cannot keep its states in rings: {refusal}. Leave "
+                    "--state-form out, or give --state-form concat."
+                ) from refusal
+    return StreamForms(graphs, refused)
+
+
+def whole_signals(signature: Signature, forms: StreamForms) -> Signature:
+    """What whole signals are judged as: with the delays of the stream's answers."""
+    made = next(iter(forms.graphs.values())).signature
+    delays = {spec.name: spec.delay for spec in made.outputs}
+    outputs = tuple(replace(spec, delay=delays[spec.name]) for spec in signature.outputs)
+    return replace(signature, outputs=outputs)
+
+
+def longer_hop(graph: Graph, options: ExportOptions) -> Graph:
+    """The same stream with a longer hop, in which every value keeps its name."""
+    hop = options.steps_per_hop
+    longer = replace(options, hop=hop * -(-_LONGER_HOP // hop), state_form="concat")
+    return stream_forms(graph, longer).graphs["concat"]
+
+
+def _asked(options: ExportOptions) -> tuple[int, int | None]:
+    return options.steps_per_hop, options.mean_steps
+
+
+def choose_form(
+    artifacts: Mapping[str, Artifact], feeds: Mapping[str, Array], progress: Progress
+) -> Choice:
+    """Time a hop of every form in turns, and take the fastest.
+
+    Args:
+        artifacts: By form.
+        feeds: One hop.
+        progress: Told of every round.
+    """
+    if len(artifacts) == 1:
+        return Choice(next(iter(artifacts)))
+    runners = {
+        name: load_target(a.target).runner(a, THREADS) for name, a in artifacts.items()
+    }
+    rounds = _CYCLES * cycle(len(runners))
+    with progress.stage("Choosing the form of the states", rounds) as advance:
+        timings = race_runners(runners, dict.fromkeys(runners, feeds), rounds, advance)
+    return Choice(min(timings, key=lambda name: timings[name].median), {}, timings)
+
+
+def describe_stream(
+    artifact: Artifact, choice: Choice, refused: Mapping[str, str], mean: str | None
+) -> dict[str, Any]:
+    """The manifest's entry of a stream."""
+    measured: list[dict[str, Any]] = [
+        {"form": name, "median_us": round(1e6 * timing.median, 1), "reason": ""}
+        for name, timing in choice.timings.items()
+    ]
+    left_out = [{"form": f, "median_us": None, "reason": why} for f, why in refused.items()]
+    return {
+        "form": choice.name,
+        "mean": mean,
+        "state_bytes": sum(
+            math.prod(1 if n == BATCH else int(n) for n in pair.shape)
+            * np.dtype(pair.dtype).itemsize
+            for pair in artifact.signature.states
+        ),
+        "candidates": measured + left_out,
+    }
