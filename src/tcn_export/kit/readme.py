@@ -54,7 +54,7 @@ def _stream(manifest: Manifest) -> str:
     hop, rate = manifest.hop, manifest.sample_rate_hz
     signature = manifest.signature
     feeds = (f'"{spec.name}": next_hop()' for spec in signature.inputs)
-    late = f" how that compares with the {rate:g} Hz at which the signal comes"
+    late = f"how that compares with the {rate:g} Hz at which the signal comes" if rate else ""
     return _page("readme_stream.md").substitute(
         hop=_count(hop or 1, "step"),
         states=_count(len(signature.states), "state"),
@@ -65,7 +65,7 @@ def _stream(manifest: Manifest) -> str:
             for spec in signature.outputs
             if spec.delay
         ),
-        rate=late if rate else " what 1 hop in 100 takes at least",
+        rate=late or "what one hop in a hundred exceeds",
         module="tensorrt_rtx" if manifest.settings["runtime"] == "rtx" else "tensorrt",
         feeds=", ".join(feeds),
     )

@@ -28,7 +28,11 @@ def take_mean(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> i
         value: What it read.
         steps: So many of the last steps count; 0 for all since the stream began.
     """
-    return _running(form, node, value) if steps == 0 else _of_last(form, node, value, steps)
+    before = form.graph.nodes_so_far()
+    mean = _running(form, node, value) if steps == 0 else _of_last(form, node, value, steps)
+    for new in form.graph.nodes_so_far()[len(before) :]:
+        new.metadata_props[ADDS_UP_KEY] = name_of(node)
+    return mean
 
 
 def _of_last(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> ir.Value:
