@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     from tcn_export.bundle import Bundle, load_bundle
     from tcn_export.options import ExportOptions
     from tcn_export.pipeline import ExportResult, export
+    from tcn_export.streaming import StreamSession, open_stream
     from tcn_export.verification import verify
 
 __version__ = "0.1.0"
 
-__all__ = ["Bundle", "ExportOptions", "ExportResult", "export", "load_bundle", "verify"]
+__all__ = [
+    "Bundle", "ExportOptions", "ExportResult", "StreamSession", "export", "load_bundle",
+    "open_stream", "verify",
+]  # fmt: skip
 
 _HOME = {
     "Bundle": "tcn_export.bundle",
@@ -24,6 +28,8 @@ _HOME = {
     "ExportOptions": "tcn_export.options",
     "ExportResult": "tcn_export.pipeline",
     "export": "tcn_export.pipeline",
+    "StreamSession": "tcn_export.streaming",
+    "open_stream": "tcn_export.streaming",
     "verify": "tcn_export.verification",
 }
 

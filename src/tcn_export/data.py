@@ -74,8 +74,8 @@ class Windows:
             kept = y.shape[-1] * steps // self.x.shape[2] - delay
             if kept < 1:
                 raise DataError(
-                    f"the windows have {steps} steps, and the first answer of the stream comes "
-                    f"{delay} steps late. Give longer signals."
+                    f"the windows have {steps} steps, and the first answer of the stream "
+                    f"comes {delay} steps late. Give longer signals."
                 )
             y = y[..., :kept]
         return Windows(self.x[:, :, :steps], y, self.group)

@@ -167,8 +167,8 @@ _FORM = {
     "files": Each(TEXT),
 }
 _LATER: dict[str, Any] = {
-    "settings": {}, "stream": None, "dependence": None, "layout": None, "engine": None, "builder": None,
-    "candidates": None,
+    "settings": {}, "dependence": None, "layout": None, "engine": None, "builder": None,
+    "candidates": None, "stream": None,
 }  # fmt: skip
 """What older bundles lack, and what that means."""
 _LATER_WITHIN: dict[str, Any] = {

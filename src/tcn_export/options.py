@@ -87,7 +87,7 @@ class ExportOptions:
         layout: One of `LAYOUTS`; `AUTO` measures them all where the target runs here, and
             takes the fastest.
         keep_all_steps: Compute every step of every layer, needed or not.
-        mode: ``window`` takes a whole window at a time, ``stream`` one hop with carried states.
+        mode: ``window`` takes whole windows, ``stream`` one hop at a time, with states.
         hop: Steps of the signal that a stream takes at a time; None for 1.
         mean: What a mean over time becomes in a stream: `RUNNING`, or ``window:W`` for the
             last W steps; None where there is none.
@@ -252,9 +252,7 @@ class ExportOptions:
                     "last W steps."
                 )
             if not 1 <= int(steps) <= LONGEST:
-                raise UsageError(
-                    f"the mean is over {steps} steps; expected 1 to {LONGEST:,}."
-                )
+                raise UsageError(f"the mean is over {steps} steps; expected 1 to {LONGEST:,}.")
         if self.state_form == "ring" and self.steps_per_hop != 1:
             raise UsageError(
                 f"rings take one step at a time, and the hop is {self.hop}. Use --state-form "

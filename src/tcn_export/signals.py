@@ -1,4 +1,4 @@
-"""Whole signals that a stream is judged on, and which of the eager model's answers it reaches."""
+"""Whole signals that a stream is judged on, and which of the eager answers it reaches."""
 
 from __future__ import annotations
 

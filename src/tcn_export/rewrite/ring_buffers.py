@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from tcn_export.graph import BATCH, Dimension
+from tcn_export.graph import Dimension
 from tcn_export.rewrite.base import Refused
 from tcn_export.rewrite.stream_graph import StreamGraph, with_steps
 
@@ -130,7 +130,9 @@ class Rings:
             shape = self._graph.integers(-1, sum(lengths))
             old = self._graph.node("Reshape", [old, shape], name)
             names = [f"{value.name}/old" for value, _ in ring.reads]
-            self._pieces.update(zip(ring.reads, self._split(old, 1, lengths, names), strict=True))
+            self._pieces.update(
+                zip(ring.reads, self._split(old, 1, lengths, names), strict=True)
+            )
 
     def _places(self, rings: list[_Ring]) -> list[ir.Value]:
         """Rows: for every ring those to read and those to write, shape (rows, 1)."""
@@ -138,7 +140,9 @@ class Rings:
         ahead, sizes, starts, lengths = [], [], [], []
         for ring in rings:
             for value, lag in ring.columns():
-                ahead.append(ring.sizes[value] - lag)  # as far away as -lag, and never negative
+                ahead.append(
+                    ring.sizes[value] - lag
+                )  # as far away as -lag, and never negative
                 sizes.append(ring.sizes[value])
                 starts.append(ring.starts[value])
             lengths += [len(ring.columns()) - len(ring.starts), len(ring.starts)]
@@ -183,8 +187,8 @@ def _row_of(value: ir.Value, axis: int) -> tuple[Dimension, int]:
     if len(width) == 1 and isinstance(width[0], int):
         return batch, width[0]
     raise Refused(
-        f"`{value.name}` has to be kept, and its steps are no vectors of one length: its shape "
-        f"is {value.shape}, with time on axis {axis}"
+        f"`{value.name}` has to be kept, and its steps are no vectors: its shape is "
+        f"{value.shape}, with time on axis {axis}"
     )
 
 

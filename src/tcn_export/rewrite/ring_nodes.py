@@ -62,7 +62,9 @@ def _same(
 ) -> list[ir.Value]:
     """The same operator on steps without time."""
     if given is None:
-        given = [None if v is None else inputs[v] if v in inputs else form[v] for v in node.inputs]
+        given = [
+            None if v is None else inputs[v] if v in inputs else form[v] for v in node.inputs
+        ]
     new = ir.node(
         node.op_type, given, attributes, domain=node.domain, num_outputs=len(node.outputs)
     )
@@ -76,7 +78,9 @@ def _same(
 def _element_wise(form: RingForm, node: ir.Node, inputs: Inputs) -> list[ir.Value]:
     output = node.outputs[0]
     assert output.shape is not None
-    behind = len(output.shape) - form.axis_of(output)  # counted from the end, as axes are matched
+    behind = len(output.shape) - form.axis_of(
+        output
+    )  # counted from the end, as axes are matched
     given: list[ir.Value | None] = []
     for value in node.inputs:
         if value is None or value in inputs:
@@ -96,7 +100,9 @@ def _dropped(form: RingForm, node: ir.Node, value: ir.Value, axis: int) -> ir.Va
     array = array_of(value)
     if array is not None:
         return form.graph.constant(f"{value.name}/step", np.squeeze(array, axis))
-    return form.graph.node("Squeeze", [form[value], form.graph.integers(axis)], f"{value.name}/step")
+    return form.graph.node(
+        "Squeeze", [form[value], form.graph.integers(axis)], f"{value.name}/step"
+    )
 
 
 def _along(form: RingForm, node: ir.Node, inputs: Inputs) -> list[ir.Value] | None:
@@ -145,7 +151,10 @@ def _product(form: RingForm, node: ir.Node, inputs: Inputs) -> list[ir.Value] | 
             continue
         assert value is not None
         assert value.shape is not None
-        if form.axis_of(value) != len(value.shape) - (2 if is_left else 1) or len(value.shape) != 3:
+        if (
+            form.axis_of(value) != len(value.shape) - (2 if is_left else 1)
+            or len(value.shape) != 3
+        ):
             return None
         matrix = array if is_left else array.T
         constant = form.graph.constant(f"{other.name if other else ''}/matrix", matrix)

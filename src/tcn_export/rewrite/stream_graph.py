@@ -43,7 +43,7 @@ class StreamGraph:
         *,
         like: ir.Node | None = None,
     ) -> ir.Value:
-        """Add a node of one output; it keeps the module path of the node that it is ``like``."""
+        """Add a node of one output; it has the module path of the node it is ``like``."""
         new = ir.node(operator, list(inputs), dict(attributes or {}))
         self.append(new, [self.name(name)], like)
         return new.outputs[0]

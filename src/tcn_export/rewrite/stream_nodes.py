@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from tcn_export.errors import UnsupportedModelError
+from tcn_export.rewrite.stream_graph import StreamGraph
 from tcn_export.timeline.passage import array_of, where
 from tcn_export.timeline.rules import ELEMENT_WISE
-from tcn_export.timeline.schedule import Intake
+from tcn_export.timeline.schedule import Intake, Schedule
 
-if TYPE_CHECKING:
-    from tcn_export.rewrite.streaming import ConcatForm
+
+class Form(Protocol):
+    """A form of a stream, as far as a single node has to know it."""
+
+    schedule: Schedule
+    graph: StreamGraph
+
+    def axis_of(self, value: ir.Value) -> int:
+        """The time axis of a value that has one."""
 
 
 def padding_of(node: ir.Node, output: ir.Value | None = None, axis: int = 2) -> float:
@@ -98,7 +106,7 @@ def without_padding(node: ir.Node, axis: int, intake: Intake) -> Mapping[str, ir
 
 
 def carry_over(
-    form: ConcatForm, node: ir.Node, inputs: Sequence[ir.Value | None]
+    form: Form, node: ir.Node, inputs: Sequence[ir.Value | None]
 ) -> tuple[ir.Node, list[ir.Value | None]]:
     """A node that computes step by step, for the steps of a hop.
 
@@ -125,7 +133,7 @@ def carry_over(
     return new, inputs
 
 
-def _shape(form: ConcatForm, node: ir.Node, axis: int, steps: int) -> ir.Value:
+def _shape(form: Form, node: ir.Node, axis: int, steps: int) -> ir.Value:
     """The shape that Reshape and Expand make, with the steps of a hop for those of a window."""
     shape = array_of(node.inputs[1])
     output = node.outputs[0]
@@ -134,15 +142,14 @@ def _shape(form: ConcatForm, node: ir.Node, axis: int, steps: int) -> ir.Value:
     assert output.shape is not None
     sizes = shape.astype(np.int64).copy()
     place = axis - (len(output.shape) - len(sizes))  # Expand need not name axes in front
-    if place >= 0 and sizes[place] not in (-1, 0, 1):
-        sizes[place] = steps
-    elif place >= 0 and sizes[place] == 1 and node.op_type == "Reshape":
+    is_one = place >= 0 and sizes[place] == 1 and node.op_type == "Reshape"
+    if place >= 0 and (is_one or sizes[place] not in (-1, 0, 1)):
         sizes[place] = steps
     return form.graph.integers(*sizes.tolist())
 
 
 def _check_for_steps(
-    form: ConcatForm, node: ir.Node, value: ir.Value | None, axis: int, output: ir.Value
+    form: Form, node: ir.Node, value: ir.Value | None, axis: int, output: ir.Value
 ) -> None:
     """Raise `UnsupportedModelError` where a constant has a number for each step."""
     if value is None or value in form.schedule.flows or value.shape is None:

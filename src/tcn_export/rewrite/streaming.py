@@ -28,7 +28,7 @@ from tcn_export.timeline.passage import Window
 from tcn_export.timeline.schedule import Intake, Schedule
 
 SHIFTS = frozenset({"Concat", "Pad", "Slice", "Split"})
-"""Operators that move steps along time; between a value and its state nothing of them is left."""
+"""Operators that move steps along time; a state stands for them."""
 WINDOWS = frozenset({"AveragePool", "Conv", "LpPool", "MaxPool"})
 
 
@@ -146,12 +146,10 @@ class ConcatForm:
         memory = self.schedule.memory(value)
         if not memory:
             return
-        assert new.dtype is not None or value.dtype is not None
-        past = self.graph.state(
-            name, with_steps(value, axis, memory), value.dtype or new.dtype
-        )
+        assert value.dtype is not None
+        past = self.graph.state(name, with_steps(value, axis, memory), value.dtype)
         full = self.graph.node("Concat", [past, new], f"{name}/with_past", {"axis": axis})
-        full.dtype = value.dtype
+        full.type = value.type
         self._full[value] = full
         source, first = (
             (full, flow.steps) if memory > flow.steps else (new, flow.steps - memory)

@@ -5,7 +5,7 @@ Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,22 +53,31 @@ class StreamedRunner:
 
     def _run(self, feeds: Mapping[str, Array], hops: int) -> dict[str, Array]:
         self.runner.reset()
-        given: dict[str, list[Array]] = {spec.name: [] for spec in self.signature.outputs}
-        for hop in range(hops):
-            outputs = self.runner.run(chunks(self.signature, feeds, hop))
-            for spec in self.signature.outputs:
-                if spec.time_axis is None:
-                    given[spec.name] = [outputs[spec.name]]
-                else:
-                    given[spec.name].append(outputs[spec.name])
-        return {spec.name: _joined(spec, given[spec.name]) for spec in self.signature.outputs}
+        outputs = [self.runner.run(chunks(self.signature, feeds, hop)) for hop in range(hops)]
+        joined = join_hops(self.signature, outputs)
+        return {
+            spec.name: _from_the_first(spec, joined[spec.name])
+            for spec in self.signature.outputs
+        }
 
 
-def _joined(spec: TensorSpec, values: list[Array]) -> Array:
+def _from_the_first(spec: TensorSpec, steps: Array) -> Array:
+    """Without the steps before step 0 of an output."""
     if spec.time_axis is None:
-        return values[0]
-    whole = np.concatenate(values, axis=spec.time_axis)
-    return whole[(slice(None),) * spec.time_axis + (slice(spec.delay, None),)]
+        return steps
+    return steps[(slice(None),) * spec.time_axis + (slice(spec.delay, None),)]
+
+
+def join_hops(
+    signature: Signature, outputs: Sequence[Mapping[str, Array]]
+) -> dict[str, Array]:
+    """The answers to several hops: their steps joined; without steps the last ones."""
+    return {
+        spec.name: outputs[-1][spec.name]
+        if spec.time_axis is None
+        else np.concatenate([given[spec.name] for given in outputs], axis=spec.time_axis)
+        for spec in signature.outputs
+    }
 
 
 def count_hops(signature: Signature, feeds: Mapping[str, Array]) -> int:
@@ -85,8 +94,8 @@ def count_hops(signature: Signature, feeds: Mapping[str, Array]) -> int:
         steps = array.shape[spec.time_axis] if array.ndim == len(spec.shape) else 0
         if steps == 0 or steps % int(hop):
             raise DataError(
-                "the input `{}` has the shape {}; a stream takes any multiple of its hop of {} "
-                "steps on axis {}.".format(spec.name, array.shape, hop, spec.time_axis)
+                f"the input `{spec.name}` has the shape {array.shape}; a stream takes any "
+                f"multiple of its hop of {hop} steps on axis {spec.time_axis}."
             )
         counts.add(steps // int(hop))
     if len(counts) != 1:

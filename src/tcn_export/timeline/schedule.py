@@ -2,9 +2,10 @@
 
 A stream gives a network `hop` new steps of its signal at a time. A value of stride s then gets
 ``hop / s`` steps. Where it looks ahead it waits: with a delay of d steps, hop k gives it the
-steps ``k * steps - d`` to ``(k + 1) * steps - d - 1``. A node that reads the steps ``stride * t
-+ offset`` of a value reads, in every hop, that chunk with some steps before it (`history`) and
-without some at its end (`unused`); branches of different delay meet that way too.
+steps ``k * steps - d`` to ``(k + 1) * steps - d - 1``. A node that reads the steps
+``stride * t + offset`` of a value reads, in every hop, that chunk with some steps before it
+(`history`) and without some at its end (`unused`); branches of different delay meet that way
+too.
 
 Before step 0 of a value there is nothing but the padding of who reads it; see
 `Intake.is_padded`.
@@ -216,9 +217,9 @@ class _Scheduler:
         if self._mean_steps is None:
             raise _cannot(
                 node,
-                "it takes the mean over the whole window, and a stream has no end. Give --mean "
-                "running for the mean since the stream began, or --mean window:W for that over "
-                "the last W steps",
+                "it takes the mean over the whole window, and a stream has no end. Give "
+                "--mean running for the mean since the stream began, or --mean window:W for "
+                "that over the last W steps",
             )
         return End("mean", self._mean_steps)
 
@@ -230,9 +231,9 @@ class _Scheduler:
         if reach is None or reach.from_its_step().lookahead > 0:
             raise _cannot(
                 node,
-                "the step that it reads looks ahead: in a window it sees the padding behind the "
-                "end, and a stream has no end. Let the network answer at every step, or pad "
-                "its layers in front only",
+                "the step that it reads looks ahead: in a window it sees the padding behind "
+                "the end, and a stream has no end. Let the network answer at every step, or "
+                "pad its layers in front only",
             )
         return Intake(max(0, end.steps - flow.steps), 0, is_padded=True)
 
