@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from tcn_export.graph import ADDS_UP_KEY
 from tcn_export.rewrite.stream_graph import with_steps
 from tcn_export.timeline.schedule import Intake
 
@@ -28,11 +29,10 @@ def take_mean(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> i
         value: What it read.
         steps: So many of the last steps count; 0 for all since the stream began.
     """
-    before = form.graph.nodes_so_far()
-    mean = _running(form, node, value) if steps == 0 else _of_last(form, node, value, steps)
-    for new in form.graph.nodes_so_far()[len(before) :]:
-        new.metadata_props[ADDS_UP_KEY] = name_of(node)
-    return mean
+    with form.graph.marking(ADDS_UP_KEY):
+        if steps == 0:
+            return _running(form, node, value)
+        return _of_last(form, node, value, steps)
 
 
 def _of_last(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> ir.Value:
