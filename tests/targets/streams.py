@@ -13,12 +13,15 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from tcn_export.capture import capture
-from tcn_export.graph import Graph
+from tcn_export.graph import Graph, Signature
 from tcn_export.options import ExportOptions
+from tcn_export.parity.tolerance import float32_limit
 from tcn_export.rewrite.base import run_plan
 from tcn_export.rewrite.plans import PLANS
 from tcn_export.rewrite.streaming import stream_by_concat
 from tcn_export.source.reading import read_source
+from tcn_export.targets.base import Runner
+from tcn_export.targets.streamed import StreamedRunner
 from tcn_export.timeline.analysis import analyze
 from tcn_export.timeline.schedule import find_schedule
 
@@ -139,3 +142,42 @@ def eager(module: nn.Module, x: np.ndarray, delay: int = 0) -> np.ndarray:
     with torch.inference_mode():
         y = copy.deepcopy(module).double()(torch.from_numpy(x).double()).numpy()
     return y[:, :, : y.shape[2] - delay] if y.ndim == 3 else y
+
+
+def check_stream(
+    running: Runner, signature: Signature, module: nn.Module, case: Case, steps: int
+) -> None:
+    """Hold a runner of hops to the network on a long signal, twice, with a reset between."""
+    x, (output,) = signals(case, hops=-(-steps // case.hop)), signature.outputs
+    # A mean of a stream is not that of a window: what it is of is taken apart here.
+    truth = (
+        mean_so_far(module, x, case)
+        if case.mean_steps is not None
+        else eager(module, x, output.delay)
+    )
+    limit = float32_limit(0.0, float(np.abs(truth).max()))
+    for _ in range(2):
+        streamed_answers = StreamedRunner(running, signature).run({"signal": x})[output.name]
+        assert streamed_answers.shape == truth.shape
+        assert float(np.abs(streamed_answers - truth).max()) <= limit
+
+
+def mean_so_far(module: nn.Module, x: np.ndarray, case: Case) -> np.ndarray:
+    """The last answer of a network that takes the mean of the steps that a stream knows."""
+    wide = copy.deepcopy(module).double()
+    with torch.inference_mode():
+        features = wide.between(wide.blocks(torch.from_numpy(x).double()))
+    stride = x.shape[2] // features.shape[2]
+    known = features[:, :, : features.shape[2] - ahead(module, stride)]
+    if case.mean_steps:
+        known = known[:, :, -case.mean_steps :]
+    with torch.inference_mode():
+        return np.asarray(wide.linear(known.mean(-1)).numpy())
+
+
+def ahead(module: nn.Module, stride: int) -> int:
+    """Steps of the features that wait for steps of the signal to come."""
+    looks = sum(block.padding[1] for block in module.blocks)
+    if stride > 1:
+        return -(-(looks + 2 + 1 - stride) // stride)
+    return looks
