@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tcn_export.source.base import Source
 
 _SAME = 1e-9
-"""Relative, between two evaluations in float64 of one network; a wrong graph differs by more."""
+"""Relative, between two evaluations of one network in float64; a wrong graph errs more."""
 _NOTE = (
     "the stream's mean over time is not the mean over a whole window: it was judged by the "
     "captured graph in float64, with that mean written into it"

@@ -134,7 +134,7 @@ def carry_over(
 
 
 def _shape(form: Form, node: ir.Node, axis: int, steps: int) -> ir.Value:
-    """The shape that Reshape and Expand make, with the steps of a hop for those of a window."""
+    """The shape that Reshape and Expand make, with the steps of a hop."""
     shape = array_of(node.inputs[1])
     output = node.outputs[0]
     if shape is None:
