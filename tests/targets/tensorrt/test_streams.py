@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
+from support import run
 from targets.streams import CASES, Case, streamed
+from tcn_export.cli.export import main as export_command
 from tcn_export.graph import BATCH
 from tcn_export.progress import Silent
 from tcn_export.targets.cuda_driver import ask_driver
@@ -52,3 +56,24 @@ def test_nvidia_builds_a_strided_resnet_with_a_running_mean(rtx, shared_bench, m
     graph, _ = streamed(Case("user_models:resnet_ecg", 64, 0, 12, 1024))
     assert "int64" in {state.dtype for state in graph.signature.states}
     assert set(built_by_nvidia(graph).convolutions.values()) == {"float32"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_a_kit_of_a_stream_says_how_it_is_run(precision, rtx, tiny_model, tiny_data, tmp_path):
+    how = ["--mode", "stream", "--hop", 4, "--mean", "running", "--data", tiny_data]
+    ran = run(
+        export_command, tiny_model, "--target", "trt", "--out", tmp_path, *how,
+        "--precision", precision, "--json",
+    )  # fmt: skip
+    assert ran.code == 4, ran.stderr
+    assert ran.json["builder"]["log"] == []
+    (kit,) = tmp_path.iterdir()
+    page = (kit / "README.md").read_text()
+    assert "python3 build_engine.py --stream --cuda-graph" in page
+    assert "takes 4 steps of the signal at a time" in page
+    assert "the 50 Hz at which the signal comes" in page
+    program = page.split("```python\n")[1].split("```")[0]
+    names = {node.name for node in ast.parse((kit / "build_engine.py").read_text()).body
+             if isinstance(node, ast.ClassDef)}  # fmt: skip
+    (taken,) = [n for n in ast.parse(program).body if isinstance(n, ast.ImportFrom)]
+    assert {alias.name for alias in taken.names} <= names
