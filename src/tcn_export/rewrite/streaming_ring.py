@@ -54,7 +54,7 @@ def stream_by_ring(graph: Graph, timeline: Timeline, schedule: Schedule) -> Grap
     model = checked(form.build())
     states = form.graph.states
     step = Step("stream[ring]", len(states), (), time.perf_counter() - start)
-    signature = streaming_signature(graph, schedule, model, form.graph)
+    signature = streaming_signature(graph, schedule, model, form.graph, timeline)
     return Graph(model, signature, (*graph.history, step))
 
 

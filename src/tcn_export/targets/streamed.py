@@ -23,6 +23,7 @@ class StreamedRunner:
 
     Every run begins anew. Answers at every step lack those that the signal is too short for:
     the last ``delay`` ones. Of answers that a stream gives once per hop it is the last one.
+    Of more signals than ``runner.most_streams``, where it has that, some run after the others.
 
     Args:
         runner: Takes one hop, and carries the states.
@@ -40,6 +41,17 @@ class StreamedRunner:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; see `Runner.run`."""
         hops = count_hops(self.signature, feeds)
+        signals = len(next(iter(feeds.values())))
+        most = getattr(self.runner, "most_streams", signals)
+        parts = [
+            self._run({n: array[start : start + most] for n, array in feeds.items()}, hops)
+            for start in range(0, max(signals, 1), most or 1)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, feeds: Mapping[str, Array], hops: int) -> dict[str, Array]:
         self.runner.reset()
         outputs = [self.runner.run(chunks(self.signature, feeds, hop)) for hop in range(hops)]
         joined = join_hops(self.signature, outputs)
