@@ -2,8 +2,8 @@
 
 What only moves numbers gives what it takes: the steps that a hop puts behind its past, the
 part of them that somebody reads, the zeros that stand for steps before the first. Were their
-ranges chosen one by one, a value would be rounded again at each of them; with one range it is rounded
-once, and its steps are the same integers in whatever hop they come.
+ranges chosen one by one, a value would be rounded again at each of them; with one range it is
+rounded once, and its steps are the same integers in whatever hop they come.
 """
 
 from __future__ import annotations
