@@ -141,12 +141,15 @@ def write_stream(
     from tcn_export.quantize.layers import unquantizable
     from tcn_export.quantize.lint import check_dialect
     from tcn_export.quantize.qdq import quantize
+    from tcn_export.quantize.steps_first import turn_states
     from tcn_export.quantize.stream_ranges import stays_float, tied
     from tcn_export.quantize.stream_states import keep_integers
 
     in_float = recipe.in_float | unquantizable(graph) | stays_float(graph)
     known = tied(carry(ranges, graph), graph)
     made = keep_integers(quantize(graph, known, options.dialect, in_float))
+    if options.dialect.isa is not None:
+        made = turn_states(made)
     if recipe.correct_bias:
         made = correct_biases(graph, made, signals[..., :CORRECTION_STEPS], Streams)
     check_dialect(made.model, options.dialect, in_float)
