@@ -2,9 +2,9 @@
 
 Some tenths of a signal are harder than others: they are quieter, or leave the range that was
 calibrated. So the last tenth is not held against the first, which is another signal, but
-against itself: what the same artifact answers to the same steps when it begins anew just before
-them. A stream whose answers depend on a bounded past answers the same, to the bit where its
-kernels round the same; one whose error grows answers worse.
+against itself: what the same artifact answers to the same steps when it begins anew just
+before them. A stream whose answers depend on a bounded past answers the same, to the bit where
+its kernels round the same; one whose error grows answers worse.
 
 Pure numpy, so that a device can ask it too: Python 3.8 and the standard library else.
 """
