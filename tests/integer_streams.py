@@ -13,7 +13,7 @@ from tcn_export.quantize.calibration import calibrate
 from tcn_export.quantize.feeding import Streams
 from tcn_export.quantize.layers import unquantizable
 from tcn_export.quantize.qdq import quantize
-from tcn_export.quantize.stream_ranges import stays_float, tied
+from tcn_export.quantize.stream_ranges import sources, stays_float, tied
 from tcn_export.quantize.stream_states import keep_integers
 from tcn_export.rewrite.base import run_plan
 from tcn_export.rewrite.plans import ONNX
@@ -51,8 +51,11 @@ def ranges_of(stream, signals, dialect, method="minmax"):
     """What calibration with carried states finds, tied."""
     without = stays_float(stream)
     feeding = Streams(stream, signals)
-    found = calibrate(stream, feeding, method, dialect, SILENT, without=without)
-    return tied(found, stream)
+    same = sources(stream)
+    return tied(
+        calibrate(stream, feeding, method, dialect, SILENT, without=without, sources=same),
+        stream,
+    )
 
 
 def in_integers(stream, ranges, dialect, in_float=frozenset()) -> Graph:

@@ -115,11 +115,13 @@ def stream_ranges(
     from tcn_export.quantize.cache import Cache
     from tcn_export.quantize.calibration import calibrate
     from tcn_export.quantize.feeding import Streams
-    from tcn_export.quantize.stream_ranges import stays_float, tied
+    from tcn_export.quantize.stream_ranges import sources, stays_float, tied
 
     feeding, without = Streams(graph, signals), stays_float(graph)
     dialect, cache = options.dialect, Cache.of_user()
-    found = calibrate(graph, feeding, method, dialect, progress, cache, without)
+    found = calibrate(
+        graph, feeding, method, dialect, progress, cache, without, sources(graph)
+    )
     return tied(found, graph)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ def calibrate(
     progress: Progress,
     cache: Cache = NOWHERE,
     without: Collection[str] = (),
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> Ranges:
     """Run signals through the float graph and note the ranges.
 
@@ -72,12 +74,13 @@ def calibrate(
         progress: Told of every window.
         cache: Where measurements are looked up and kept; nowhere, unless told.
         without: Names of nodes whose values need no range.
+        sources: Of values that are not measured, the one that is; see `stream_ranges`.
 
     Raises:
         DataError: The signals drive a value beyond all numbers.
     """
     feeding = Windows(graph, signals) if isinstance(signals, np.ndarray) else signals
-    watch = Watch(graph, feeding, dialect.operators, without=without)
+    watch = Watch(graph, feeding, dialect.operators, without=without, sources=sources)
     keep = _Keep(cache, graph, feeding.signals, watch.names)
     extremes = _extremes(watch, method, progress, keep)
     if method == "minmax":

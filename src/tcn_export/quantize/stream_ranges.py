@@ -25,26 +25,27 @@ def tied(ranges: Ranges, graph: Graph) -> Ranges:
     """The same ranges, one for all values of a stream that are the same numbers.
 
     Args:
-        ranges: As they were measured.
+        ranges: As they were measured on `sources`.
         graph: The float32 graph of a hop. The ranges of values that it has in common with the
             graph of a window fit that one too.
     """
-    root: dict[str, str] = {}
-
-    def find(name: str) -> str:
-        while root.setdefault(name, name) != name:
-            name = root[name]
-        return name
-
-    for first, second in _same(graph):
-        root[find(first)] = find(second)
-    found: dict[str, tuple[float, float]] = {}
-    for name, (low, high) in ranges.by_name.items():
-        lowest, highest = found.get(find(name), (low, high))
-        found[find(name)] = min(low, lowest), max(high, highest)
-    names = {**dict.fromkeys(ranges.by_name), **dict.fromkeys(root)}
-    by_name = {name: found[find(name)] for name in names if find(name) in found}
+    by_name = dict(ranges.by_name)
+    for name, source in sources(graph).items():
+        if source in ranges.by_name:
+            by_name[name] = ranges.by_name[source]
     return replace(ranges, by_name=by_name)
+
+
+def sources(graph: Graph) -> dict[str, str]:
+    """Of what computed value a value holds the numbers, by name, where it is not that itself.
+
+    A hop's steps are in the sources once. In what stands behind a past they are again and
+    again, the more often the shorter the hop: a histogram of that would depend on the hop.
+    """
+    found: dict[str, str] = {}
+    for taken, given in _same(graph):
+        found[given] = found.get(taken, taken)
+    return found
 
 
 def stays_float(graph: Graph) -> frozenset[str]:

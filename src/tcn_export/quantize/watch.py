@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ _BUDGET = 8 * 1024 * 1024
 """Bytes of values that one run may hold or return at once."""
 _EXTREMES = ("ReduceMin", "ReduceMax", "ReduceL1")
 """The sum of absolute values is there for NaN: finite ones may overflow it, never to NaN."""
+_OWN: Mapping[str, str] = MappingProxyType({})
 _ERRORS = 3  # severity: its warnings speak to its own developers
 
 
@@ -41,6 +43,8 @@ class Watch:
             and are computed: those that ONNX Runtime's calibrators watch.
         budget: Bytes that the watched values of one run may take.
         without: Names of nodes that are not counted among the operators.
+        sources: Of values that need not be watched, the one that holds the same numbers, by
+            name.
 
     Raises:
         UnsupportedModelError: There are no such values.
@@ -53,13 +57,15 @@ class Watch:
         operators: Collection[str],
         budget: int = _BUDGET,
         without: Collection[str] = (),
+        sources: Mapping[str, str] = _OWN,
     ) -> None:
         self._proto = onnx.shape_inference.infer_shapes(
             ir.to_proto(graph.model), strict_mode=True
         )
         self._feeding = Windows(graph, signals) if isinstance(signals, np.ndarray) else signals
         self._budget = budget
-        self.names = _watched(self._proto, operators, without)
+        found = _watched(self._proto, operators, without)
+        self.names = list(dict.fromkeys(sources.get(name, name) for name in found))
         if not self.names:
             raise UnsupportedModelError(
                 "the network has no operator that int8 computes (Conv, Gemm, MatMul, Add "
