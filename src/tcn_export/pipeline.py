@@ -89,6 +89,7 @@ def export(
         truth = cut_source(source, forms.cuts, options.operator_set, options.seed)
         source = replace(source, notes=truth.notes)
     references = refer(truth, judged, data, options, progress)
+    references = replace(references, receptive_field=dependence.receptive_field)
     made = make(Workshop(graph, source, data, references, options, progress))
     built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:

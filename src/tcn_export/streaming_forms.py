@@ -105,10 +105,15 @@ def whole_signals(signature: Signature, forms: StreamForms) -> Signature:
     return replace(signature, outputs=outputs)
 
 
-def longer_hop(graph: Graph, options: ExportOptions) -> Graph:
-    """The same stream with a longer hop, in which every value keeps its name."""
+def longer_hop(graph: Graph, options: ExportOptions, steps: int) -> Graph:
+    """The same stream with a longer hop, in which every value keeps its name.
+
+    As long as it divides signals of so many ``steps``: the rest of a signal is not fed.
+    """
     hop = options.steps_per_hop
-    longer = replace(options, hop=hop * -(-_LONGER_HOP // hop), state_form="concat")
+    times = range(min(-(-_LONGER_HOP // hop), steps // hop), 0, -1)
+    best = min(times, key=lambda n: steps % (n * hop), default=1)
+    longer = replace(options, hop=hop * best, state_form="concat")
     return stream_forms(graph, longer).graphs["concat"]
 
 
