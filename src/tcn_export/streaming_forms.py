@@ -16,7 +16,7 @@ from tcn_export.laying_out import THREADS, Choice
 from tcn_export.options import AUTO, ExportOptions
 from tcn_export.progress import Progress
 from tcn_export.racing import cycle, race_runners
-from tcn_export.targets import load_target
+from tcn_export.targets import load_target, timed
 from tcn_export.targets.base import Artifact
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ def choose_form(
     """
     if len(artifacts) == 1:
         return Choice(next(iter(artifacts)))
-    runners = {name: load_target(a.target).runner(a, THREADS) for name, a in artifacts.items()}
+    runners = {
+        name: timed(load_target(a.target).runner(a, THREADS), a.signature, feeds)
+        for name, a in artifacts.items()
+    }
     rounds = _CYCLES * cycle(len(runners))
     with progress.stage("Choosing the form of the states", rounds) as advance:
         timings = race_runners(runners, dict.fromkeys(runners, feeds), rounds, advance)
