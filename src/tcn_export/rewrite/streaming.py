@@ -57,13 +57,15 @@ def streaming_signature(
 ) -> Signature:
     """What a hop takes and gives."""
     delays = {value.name: flow.delay for value, flow in schedule.flows.items()}
+    axes = {value.name: schedule.axes[value] for value in schedule.flows}
     shapes = {
         value.name: tuple(n if isinstance(n, int) else str(n.value) for n in value.shape or ())
         for value in (*model.graph.inputs, *model.graph.outputs)
     }
 
     def spec(old: TensorSpec) -> TensorSpec:
-        return replace(old, shape=shapes[old.name], delay=delays.get(old.name, 0))
+        axis, delay = axes.get(old.name), delays.get(old.name, 0)
+        return replace(old, shape=shapes[old.name], time_axis=axis, delay=delay)
 
     signature = graph.signature
     return Signature(
