@@ -12,10 +12,11 @@ from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden
 from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
 from tcn_export.parity.scoring import allow_undecided, tell
+from tcn_export.parity.streaming import judge_interrupted
 from tcn_export.parity.tally import Comparison
 from tcn_export.progress import Progress
 from tcn_export.referring import References
-from tcn_export.targets import open_runner
+from tcn_export.targets import load_target, open_runner
 from tcn_export.targets.base import Artifact, Runner
 
 
@@ -103,6 +104,9 @@ def _judge_feeds(gate: Gate, golden: Golden, artifact: Artifact, stages: Stages)
         # One file means one thing: the device is held to what the CPU made of it.
         same = baseline(row.to_json() for row in on_the_cpu) if on_the_cpu else None
         rows += replace(gate, baseline=same).judge_golden(golden, _runner(artifact))
+    if artifact.mode == "stream" and not stages.missing:
+        one, other = (load_target(artifact.target).runner(artifact) for _ in range(2))
+        rows += judge_interrupted(golden, artifact.signature, one, other)
     return rows
 
 

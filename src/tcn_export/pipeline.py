@@ -10,6 +10,7 @@ from tcn_export import extras
 from tcn_export.bench import Latency, measure_latency
 from tcn_export.bundle import Bundle, bundle_path, check_vacant, write_bundle
 from tcn_export.choosing import make
+from tcn_export.cut_source import cut_source
 from tcn_export.deploying import engine_latency, kit_files
 from tcn_export.describing import describe
 from tcn_export.export_data import informed, read_export_data
@@ -80,11 +81,14 @@ def export(
     with progress.stage("Measuring what the outputs depend on"):
         dependence = measure_dependence(source, captured, options.seed)
     graph = _simplify(captured, options)
-    judged = _judged(source, length, options)
+    judged, truth = _judged(source, length, options), source
     if options.mode == "stream":
-        judged = whole_signals(judged, stream_forms(graph, options))
+        forms = stream_forms(graph, options)
+        judged = whole_signals(judged, forms)
         data = None if data is None else data.for_stream(judged, options.steps_per_hop)
-    references = refer(source, judged, data, options, progress)
+        truth = cut_source(source, forms.cuts, options.operator_set, options.seed)
+        source = replace(source, notes=truth.notes)
+    references = refer(truth, judged, data, options, progress)
     made = make(Workshop(graph, source, data, references, options, progress))
     built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:

@@ -12,7 +12,6 @@ import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -22,30 +21,11 @@ from tcn_export.data import Array
 from tcn_export.errors import DataError, UsageError
 from tcn_export.files import write_bytes
 from tcn_export.graph import BATCH, Signature
-from tcn_export.targets.base import Runner
+from tcn_export.targets.base import Runner, Stepper
 from tcn_export.targets.streamed import chunks, count_hops, join_hops
 
 _MODEL = "model_sha256"
 MOST_STREAMS = 4096
-
-
-class Stepper(Protocol):
-    """Runs one hop at a time, and shows its states."""
-
-    def reset(self) -> None:
-        """Forget the states."""
-
-    def prepare(self, streams: int) -> None:
-        """Make the buffers for so many streams."""
-
-    def step(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-        """Compute one hop; its answers are overwritten by the next one."""
-
-    def states(self) -> dict[str, Array]:
-        """A copy of the states, by name of the input that they are."""
-
-    def restore(self, states: Mapping[str, Array]) -> None:
-        """Go on from states that were saved."""
 
 
 def open_stream(
@@ -74,18 +54,8 @@ def open_stream(
         raise UsageError(f"{streams} streams were asked for; expected 1 to {MOST_STREAMS:,}.")
     digest = hashlib.sha256(bundle.files[manifest.model]).hexdigest()
     runner = bundle.stepper(threads)
-    return StreamSession(
-        _stepper(runner, manifest.target), manifest.signature, digest, streams
-    )
-
-
-def _stepper(runner: Runner, target: str) -> Stepper:
-    if target != "onnx":
-        return OnDevice(runner, target)
-    from tcn_export.targets.hops import HopRunner
-
-    assert isinstance(runner, HopRunner)
-    return runner
+    stepper = runner if isinstance(runner, Stepper) else OnDevice(runner, manifest.target)
+    return StreamSession(stepper, manifest.signature, digest, streams)
 
 
 class OnDevice:

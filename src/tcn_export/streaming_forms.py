@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,11 @@ from tcn_export.racing import cycle, race_runners
 from tcn_export.targets import load_target
 from tcn_export.targets.base import Artifact
 
+if TYPE_CHECKING:
+    from tcn_export.rewrite.cut_means import Cut
+    from tcn_export.timeline.analysis import Timeline
+    from tcn_export.timeline.schedule import Schedule
+
 _CYCLES = 6
 _LONGER_HOP = 64
 """Steps that calibration takes at a time, or somewhat more: the ranges are the same."""
@@ -26,10 +31,18 @@ _LONGER_HOP = 64
 
 @dataclass(frozen=True, slots=True)
 class StreamForms:
-    """A graph as streams, by form; and why other forms are not among them."""
+    """A graph as streams.
+
+    Attributes:
+        graphs: By form.
+        refused: Why other forms are not among them.
+        cuts: By node, what the means of the stream are taken of, where that is not what the
+            network takes them of: see `rewrite.cut_means`.
+    """
 
     graphs: Mapping[str, Graph]
     refused: Mapping[str, str]
+    cuts: Mapping[str, Cut] = field(default_factory=dict)
 
 
 def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
@@ -66,7 +79,22 @@ def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
                     f"the network cannot keep its states in rings: {refusal}. Leave "
                     "--state-form out, or give --state-form concat."
                 ) from refusal
-    return StreamForms(graphs, refused)
+    return StreamForms(graphs, refused, _cuts(plan[2], timeline))
+
+
+def _cuts(schedule: Schedule, timeline: Timeline) -> dict[str, Cut]:
+    """What the means of a stream are taken of, as far as a window's are taken of more."""
+    from tcn_export.rewrite.cut_means import Cut
+
+    found = {}
+    for node, end in schedule.ends.items():
+        value = node.inputs[0]
+        assert value is not None
+        axis, delay = timeline.tracks[value].axis, schedule.flows[value].delay
+        assert axis is not None
+        if end.kind == "mean" and (end.steps or delay):
+            found[node.name or ""] = Cut(axis, delay, end.steps)
+    return found
 
 
 def whole_signals(signature: Signature, forms: StreamForms) -> Signature:

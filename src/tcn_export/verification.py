@@ -31,6 +31,7 @@ from tcn_export.parity.rows import (
     remaining,
 )
 from tcn_export.parity.scoring import Told, allow_undecided, tell
+from tcn_export.parity.streaming import judge_interrupted
 from tcn_export.progress import Progress, Silent
 from tcn_export.targets.base import Runner
 
@@ -71,6 +72,9 @@ def verify(
     ]
     with progress.stage("Comparing with the golden data", len(golden.feeds)) as advance:
         rows += gate.judge_golden(golden, runner, advance)
+    if manifest.mode == "stream":
+        one, other = (bundle.stepper(threads) for _ in range(2))
+        rows += judge_interrupted(golden, manifest.signature, one, other)
     told = Told()
     if data is not None:
         more, told = _judge_data(bundle, gate, golden, runner, Path(data), progress)

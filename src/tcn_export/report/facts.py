@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tcn_export.report.stream import call_words, stream_lines
 from tcn_export.report.words import figure, percent
 
 MICROSECONDS = "\u00b5s"
@@ -23,13 +24,14 @@ def facts(entries: Mapping[str, Any]) -> dict[str, str]:
     loss = entries["parity"].get("loss")
     if loss is not None:
         found["loss"] = loss_line(loss)
+    found |= {name: told for name, told in stream_lines(entries) if name}
     quantization = entries["quantization"]
     if quantization is not None:
         found["on integers"] = coverage_line(quantization)
     latency = entries["latency"]
     if latency is not None:
         times = (f"{latency[f'{at}_us']:.0f} {MICROSECONDS} {at}" for at in ("median", "p99"))
-        where = f"{latency['threads']} thread, one window, {entries['host']['cpu']}"
+        where = f"{latency['threads']} thread, {call_words(entries)}, {entries['host']['cpu']}"
         found["latency"] = f"{', '.join(times)} ({where})"
     data = entries["parity"]["data"]
     if data is not None:

@@ -17,6 +17,7 @@ from tcn_export.manifest import Manifest
 from tcn_export.parity.rows import BUNDLE, ORACLE, ParityReport, Row
 from tcn_export.report.dependence import TOLD_TOGETHER, dependence_lines
 from tcn_export.report.quantization import candidate_lines, quantization_lines
+from tcn_export.report.stream import call_words, stream_lines
 from tcn_export.report.words import figure, limit
 from tcn_export.scores import ClassificationScores
 from tcn_export.targets.tensorrt.sidecar import SIDECAR_FILE, read_sidecar
@@ -130,6 +131,7 @@ def bundle_table(bundle: Bundle) -> RenderableType:
     _add_signature(table, manifest)
     _add_dependence(table, manifest.to_json())
     for name, value in (
+        *stream_lines(manifest.to_json()),
         *candidate_lines(manifest.candidates or ()),
         *(quantization_lines(manifest.quantization) if manifest.quantization else ()),
     ):
@@ -140,7 +142,7 @@ def bundle_table(bundle: Bundle) -> RenderableType:
         table.add_row(
             "latency",
             f"{latency['median_us']:.0f} us median, {latency['p99_us']:.0f} us p99 "
-            f"({latency['threads']} thread, one window, {host['cpu']})",
+            f"({latency['threads']} thread, {call_words(manifest.to_json())}, {host['cpu']})",
         )
     if manifest.target == "trt":
         _add_engine(table, bundle)

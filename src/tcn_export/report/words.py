@@ -31,6 +31,8 @@ _METRICS = {
     "mean_squared_error": "mean squared error",
     "rms_noise": "noise",
     "rms_error_moved": "error moved",
+    "interrupted": "values changed by an interruption",
+    "reset": "values changed by a reset",
 }
 _UNITS = {"_db": "dB", "_points": "points"}
 _SHARES = ("agreement", "accuracy")

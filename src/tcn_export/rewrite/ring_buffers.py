@@ -187,8 +187,8 @@ def _row_of(value: ir.Value, axis: int) -> tuple[Dimension, int]:
     if len(width) == 1 and isinstance(width[0], int):
         return batch, width[0]
     raise Refused(
-        f"`{value.name}` has to be kept, and its steps are no vectors of one length: its shape "
-        f"is {value.shape}, with time on axis {axis}"
+        f"`{value.name}` has to be kept, and its steps are no vectors: its shape is "
+        f"{value.shape}, with time on axis {axis}"
     )
 
 

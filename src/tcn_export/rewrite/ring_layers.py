@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tcn_export.rewrite.ring_buffers import Lags
     from tcn_export.rewrite.streaming_ring import RingForm
 
-_BLOCKS = 4
-"""Groups up to which the products with the zeros of a block-diagonal matrix cost less than a
+_SMALL = 2**16
+"""Numbers of a block-diagonal matrix up to which products with its zeros cost no more than a
 convolution of its own."""
 
 
@@ -30,17 +30,16 @@ def convolve(form: RingForm, node: ir.Node) -> ir.Value:
     value, bias = node.inputs[0], node.inputs[2] if len(node.inputs) > 2 else None
     assert value is not None
     weight, lags = array_of(node.inputs[1]), form.lags(node, 0, 0)
-    if weight is None or weight.ndim != 3:
-        what = "has weights that are computed" if weight is None else "has several axes"
+    if weight is None or weight.ndim != 3 or form.axis_of(value) != 2:
+        what = (
+            "has weights that are computed" if weight is None else "has other axes than time"
+        )
         raise Refused(f"`{node.name}` (Conv) {what}")
     groups = node.attributes.get_int("group", 1)
-    if groups > _BLOCKS:
+    if groups > 1 and groups * weight.size > _SMALL:
         return _by_group(form, node, value, lags)
-    matrix = _matrix(weight, groups)
-    inputs = [
-        form.read(value, lags),
-        form.graph.constant(f"{node.inputs[1].name}/matrix", matrix),
-    ]
+    matrix = form.graph.constant(f"{node.name}/matrix", _matrix(weight, groups))
+    inputs = [form.read(value, lags), matrix]
     if bias is not None:
         inputs.append(form[bias])
     return form.graph.node("Gemm", inputs, f"{node.outputs[0].name}/step", like=node)

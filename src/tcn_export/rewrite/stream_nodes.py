@@ -16,10 +16,10 @@ from tcn_export.timeline.schedule import Intake, Schedule
 
 
 class Form(Protocol):
-    """What builds a hop, to who makes single nodes of it."""
+    """A form of a stream, as far as a single node has to know it."""
 
-    graph: StreamGraph
     schedule: Schedule
+    graph: StreamGraph
 
     def axis_of(self, value: ir.Value) -> int:
         """The time axis of a value that has one."""
@@ -134,7 +134,7 @@ def carry_over(
 
 
 def _shape(form: Form, node: ir.Node, axis: int, steps: int) -> ir.Value:
-    """The shape that Reshape and Expand make, with a hop's steps for those of a window."""
+    """The shape that Reshape and Expand make, with the steps of a hop."""
     shape = array_of(node.inputs[1])
     output = node.outputs[0]
     if shape is None:

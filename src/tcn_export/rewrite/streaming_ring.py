@@ -2,10 +2,10 @@
 
     Conv  ->  Concat(old steps, new step) -> Gemm
 
-For a hop of one step. Values have no time axis: (batch, channels, 1) becomes (batch, channels),
-a convolution the product with a matrix. All old steps are read at once from a few ring buffers
-and all new ones written at once (`ring_buffers`), so that a layer is little more than its
-product. Branches of different delay read steps of different age. Exact, as is the form by
+For a hop of one step. Values have no time axis: (batch, channels, 1) becomes (batch,
+channels), a convolution the product with a matrix. All old steps are read at once from a few
+ring buffers and all new ones written at once (`ring_buffers`), so that a layer is little more
+than its product. Branches of different delay read steps of different age. Exact, as is the form by
 `stream_by_concat`: each step is the same sum of the same terms, and rows of zeros are the
 padding before step 0. A value that waits for steps to come is written as zeros until its
 step 0.
@@ -157,7 +157,14 @@ class RingForm:
     def padded(
         self, value: ir.Value, steps: ir.Value, since: Sequence[int], padding: float
     ) -> ir.Value:
-        """The same steps, with padding for those that come before step ``since`` of the signal."""
+        """The same steps, with padding until ``since`` steps of the signal have come.
+
+        Args:
+            value: What the steps are of.
+            steps: One step (batch, width), or several (batch, steps, width).
+            since: For each of them.
+            padding: In place of them.
+        """
         assert value.dtype is not None
         array = np.array(since, np.int64)
         bounds = self.graph.constant(
@@ -171,10 +178,10 @@ class RingForm:
         )
         return self.graph.node("Where", [begun, steps, fill], f"{value.name}/padded")
 
-    def with_time(self, value: ir.Value) -> ir.Value:
-        """What stands for a value, with its time axis."""
+    def with_time(self, value: ir.Value, step: ir.Value) -> ir.Value:
+        """A step of a value, with the time axis that the value has."""
         axis = self.graph.integers(self.axis_of(value))
-        return self.graph.node("Unsqueeze", [self[value], axis], f"{value.name}/with_time")
+        return self.graph.node("Unsqueeze", [step, axis], f"{value.name}/with_time")
 
     def without_time(self, value: ir.Value, new: ir.Value) -> ir.Value:
         """What was computed with a time axis, without it."""
@@ -210,12 +217,7 @@ class RingForm:
             for old, value in zip(node.outputs, new, strict=True):
                 self.arrive(old, value)
             return
-        timed = {}
-        for value, step in inputs.items():
-            axis = self.graph.integers(self.axis_of(value))
-            timed[value] = self.graph.node(
-                "Unsqueeze", [step, axis], f"{value.name}/with_time"
-            )
+        timed = {value: self.with_time(value, step) for value, step in inputs.items()}
         given = [
             None if v is None else timed[v] if v in timed else self[v] for v in node.inputs
         ]
@@ -247,8 +249,7 @@ class RingForm:
         for i, output in enumerate(node.outputs):
             if not (output.uses() or output.is_graph_output()):
                 continue
-            if self.width(value) != self.width(output):
-                raise Refused(f"`{node.name}` crops or pads channels as well as time")
+            self._same_beside_time(node, value, output)
             lags = self.lags(node, i, position)
             step = self.read(value, lags)
             padding = padding_of(node, output, self.axis_of(value))
@@ -257,6 +258,14 @@ class RingForm:
                 step = self.padded(value, step, (since,), padding)
             self.arrive(output, step)
 
+    def _same_beside_time(self, node: ir.Node, value: ir.Value, output: ir.Value) -> None:
+        axis = self.axis_of(value)
+        assert value.shape is not None
+        assert output.shape is not None
+        pairs = enumerate(zip(value.shape, output.shape, strict=True))
+        if any(i != axis and before != after for i, (before, after) in pairs):
+            raise Refused(f"`{node.name}` ({node.op_type}) crops or pads other axes with time")
+
     def _end(self, node: ir.Node) -> None:
         value = node.inputs[0]
         assert value is not None
@@ -264,14 +273,17 @@ class RingForm:
         if node.op_type == "Gather":
             self.arrive(node.outputs[0], self.read(value, lags))
             return
-        steps = self.with_time(value) if lags == (0,) else self._in_order(value, lags)
+        steps = self._in_order(value, lags)
         if node.op_type == "Slice":
+            self._same_beside_time(node, value, node.outputs[0])
             self.arrive(node.outputs[0], steps)
             return
         self._add(node, [steps, *(None if v is None else self[v] for v in node.inputs[1:])])
 
     def _in_order(self, value: ir.Value, lags: Lags) -> ir.Value:
-        """Several steps with their time axis where the value has it."""
+        """Steps with their time axis where the value has it."""
+        if lags == (0,):
+            return self.with_time(value, self[value])
         steps = self.read_apart(value, lags)
         if self.axis_of(value) == 1:
             return steps
@@ -279,15 +291,18 @@ class RingForm:
 
     def _answer(self, output: ir.Value) -> ir.Value:
         """What the caller of a step gets for an output of the window's graph."""
-        new, shape = self._plain.get(output) or self[output], output.shape
+        new, shape = (
+            self._plain[output] if output in self._plain else self[output],
+            output.shape,
+        )
+        node = None
         if output in self.schedule.flows:
             axis = self.axis_of(output)
-            new = self.graph.node(
-                "Unsqueeze", [new, self.graph.integers(axis)], output.name or ""
-            )
+            node = ir.node("Unsqueeze", [new, self.graph.integers(axis)])
             shape = ir.Shape(with_steps(output, axis, 1))
-        if new.name != output.name:
+        elif new.name != output.name:
             node = ir.node("Identity", [new])
+        if node is not None:
             self.graph.append(node, [output.name or ""], new.producer())
             new = node.outputs[0]
         new.type, new.shape = output.type, shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -49,6 +49,26 @@ class Runner(Protocol):
 
     def reset(self) -> None:
         """Forget the states: the next call begins with zeros."""
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """Runs one hop of a stream at a time, and shows its states."""
+
+    def reset(self) -> None:
+        """Forget the states."""
+
+    def prepare(self, streams: int) -> None:
+        """Make the buffers for so many streams."""
+
+    def step(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Compute one hop without checks; its answers are overwritten by the next one."""
+
+    def states(self) -> dict[str, Array]:
+        """A copy of the states, by name of the input that they are."""
+
+    def restore(self, states: Mapping[str, Array]) -> None:
+        """Go on from states that were saved."""
 
 
 class Target(Protocol):

@@ -13,6 +13,7 @@ Before step 0 of a value there is nothing but the padding of who reads it; see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -205,11 +206,12 @@ class _Scheduler:
     def _steps(self, node: ir.Node, before: Flow, stride: int) -> int:
         if before.steps % stride:
             module = node.metadata_props.get(MODULE_KEY) or node.name
-            total = self._hop // before.steps * stride
+            tracks = self._timeline.tracks.values()
+            total = math.lcm(*(t.reach.stride for t in tracks if t.reach is not None))
             raise UsageError(
-                f"the hop is {self._hop}, but `{module}` takes every {stride}th of its steps: "
-                f"the hop must be a multiple of the total stride, which is {total} there. Use "
-                f"--hop {-(-self._hop // total) * total}."
+                f"the hop is {self._hop}, but the network answers every {total} steps: "
+                f"`{module}` passes on one of {stride}. The hop must be a multiple of that "
+                f"total stride. Use --hop {-(-self._hop // total) * total}."
             )
         return before.steps // stride
 
