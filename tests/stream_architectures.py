@@ -114,9 +114,10 @@ class _Drawn:
         else:
             self.channels = sum(side.channels for side in sides)
         one, other = (side.layers for side in sides)
-        self.layers.append(
-            ["branches", {"one": one, "other": other, "join": join, "align": align}]
-        )
+        self.layers.append([
+            "branches",
+            {"one": one, "other": other, "join": join, "align": align},
+        ])
         # Aligned at the end, the shorter one costs the other as many steps again.
         self.consumed += 2 * sum(side.consumed for side in sides)
         self.stride *= stride

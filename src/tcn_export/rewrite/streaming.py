@@ -25,6 +25,7 @@ from tcn_export.rewrite.stream_means import take_mean
 from tcn_export.rewrite.stream_nodes import carry_over, padding_of, without_padding
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.passage import Window
+from tcn_export.timeline.rules import SHAPE_ONLY
 from tcn_export.timeline.schedule import Intake, Schedule
 
 SHIFTS = frozenset({"Concat", "Pad", "Slice", "Split"})
@@ -210,7 +211,7 @@ class ConcatForm:
 
     def _node(self, node: ir.Node) -> None:
         flows = [i for i, v in enumerate(node.inputs) if v in self.schedule.flows]
-        if not flows:
+        if not flows or node.op_type in SHAPE_ONLY:
             self._verbatim(node, [None if v is None else self[v] for v in node.inputs])
         elif node in self.schedule.ends:
             self._end(node)

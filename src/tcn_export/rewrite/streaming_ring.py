@@ -29,6 +29,7 @@ from tcn_export.rewrite.stream_nodes import carry_over, padding_of
 from tcn_export.rewrite.streaming import SHIFTS, streaming_signature
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.passage import SAME_STEP, Window
+from tcn_export.timeline.rules import SHAPE_ONLY
 from tcn_export.timeline.schedule import Schedule
 
 POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
@@ -194,6 +195,8 @@ class RingForm:
         flows = [i for i, v in enumerate(node.inputs) if v in self.schedule.flows]
         if not flows:
             self._add(node, [None if v is None else self[v] for v in node.inputs])
+        elif node.op_type in SHAPE_ONLY:
+            raise Refused(f"`{node.name}` ({node.op_type}) tells sizes of a value with steps")
         elif node in self.schedule.ends:
             self._end(node)
         elif self._is_shift(node, flows[0]):

@@ -27,6 +27,7 @@ from tcn_export.timeline.demand import length_of
 from tcn_export.timeline.excess import excess_after
 from tcn_export.timeline.from_the_end import aligned, is_at_the_end, last_steps
 from tcn_export.timeline.passage import Passage, Picks, Reading, Window, where
+from tcn_export.timeline.rules import SHAPE_ONLY
 
 MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 """Operators that take the mean over time, of a whole window."""
@@ -155,12 +156,23 @@ class _Scheduler:
                 raise _cannot(node, "its branches, or its body, read the signal")
             if not flowing:
                 continue
+            if node.op_type in SHAPE_ONLY:
+                self._check_shape(node)
+                continue
             for i, output in enumerate(node.outputs):
                 self._arrive(node, i, output, flowing)
         axes = {value: self._timeline.tracks[value].axis or 0 for value in self._flows}
-        return Schedule(
-            self._hop, self._flows, self._intakes, self._ends, self._excess, axes
-        )
+        return Schedule(self._hop, self._flows, self._intakes, self._ends, self._excess, axes)
+
+    def _check_shape(self, node: ir.Node) -> None:
+        """Raise where the number of steps is asked for; other sizes are those of the window."""
+        value = node.inputs[0]
+        assert value is not None
+        assert value.shape is not None
+        start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
+        told = range(len(value.shape))[start:end]
+        if node.op_type != "Shape" or self._timeline.tracks[value].axis in told:
+            raise _cannot(node, "it tells how many steps the window has")
 
     def _arrive(
         self, node: ir.Node, index: int, output: ir.Value, flowing: Mapping[int, Flow]
