@@ -10,6 +10,7 @@ from tcn_export import structure
 from tcn_export.graph import Signature, StatePair, TensorSpec
 from tcn_export.parity.form import LATER, PARITY
 from tcn_export.quantize.form import COVERAGE, QUANTIZATION
+from tcn_export.signature_form import SPEC, STATE, check_signature
 from tcn_export.structure import ANYTHING, NUMBER, TEXT, Each, Kind, Maybe
 from tcn_export.targets.base import Mode, Precision
 
@@ -17,22 +18,6 @@ MANIFEST_FILE = "manifest.json"
 # Schema history. 1: 2026-11-23, first; 2026-11-24 and 26, what `_LATER` names.
 SCHEMA = 1
 
-_DTYPES = {"float16", "float32", "float64", "int8", "uint8", "int32", "int64"}
-_SPEC = {
-    "name": TEXT,
-    "dtype": _DTYPES,
-    "shape": [(TEXT, int)],
-    "time_axis": (None, int),
-    "delay": Maybe(int),
-}
-_STATE = {
-    "input": TEXT,
-    "output": TEXT,
-    "shape": [(TEXT, int)],
-    "batch_axis": Maybe((None, int)),
-    "dtype": _DTYPES,
-    "in_place": bool,
-}
 _MOST = 2**53
 
 
@@ -113,9 +98,9 @@ _FORM = {
     "model": TEXT,
     "settings": Each(ANYTHING),
     "task": {"classification", "regression"},
-    "inputs": [_SPEC],
-    "outputs": [_SPEC],
-    "states": [_STATE],
+    "inputs": [SPEC],
+    "outputs": [SPEC],
+    "states": [STATE],
     "receptive_field": (None, _STEPS),
     "lookahead": (None, _STEPS),
     "causal": (None, bool),
@@ -283,9 +268,7 @@ class Manifest:
                     entries[name] = {**later, **entries[name]}
         structure.check(entries, _FORM, "manifest")
         assert isinstance(entries, dict)
-        for side in ("inputs", "outputs"):
-            if not entries[side]:
-                raise ValueError(f"`manifest.{side}` is empty")
+        check_signature(entries)
         return cls(
             **{name: entries[name] for name in _AS_THEY_ARE},
             signature=Signature(

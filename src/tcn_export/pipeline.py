@@ -135,8 +135,15 @@ def _name(model: Path | None, options: ExportOptions) -> str:
 
 def _length(source: Source, options: ExportOptions) -> int | None:
     """Steps of the exported window; None where they stay symbolic."""
-    if options.length is None or options.mode == "stream":
-        return options.length if isinstance(options.length, int) else source.length
+    if options.mode == "stream":
+        length = options.length if isinstance(options.length, int) else source.length
+        if source.signature.inputs[0].shape[2] != LENGTH:
+            return length
+        # Whole hops: a crop to a part of the window would else mean another one in the stream.
+        hop = options.steps_per_hop
+        return max(length - length % hop, hop)
+    if options.length is None:
+        return source.length
     return options.length if isinstance(options.length, int) else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tcn_export.data import Array
 from tcn_export.errors import UsageError
-from tcn_export.graph import BATCH, Graph, Signature
+from tcn_export.graph import BATCH, LENGTH, Graph, Signature, TensorSpec
 from tcn_export.laying_out import THREADS, Choice
 from tcn_export.options import AUTO, ExportOptions
 from tcn_export.progress import Progress
@@ -38,11 +38,14 @@ class StreamForms:
         refused: Why other forms are not among them.
         cuts: By node, what the means of the stream are taken of, where that is not what the
             network takes them of: see `rewrite.cut_means`.
+        unreached: By output with steps, how many of the last ones that the network answers
+            to a signal come only after its end.
     """
 
     graphs: Mapping[str, Graph]
     refused: Mapping[str, str]
     cuts: Mapping[str, Cut] = field(default_factory=dict)
+    unreached: Mapping[str, int] = field(default_factory=dict)
 
 
 def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
@@ -79,7 +82,13 @@ def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
                     f"the network cannot keep its states in rings: {refusal}. Leave "
                     "--state-form out, or give --state-form concat."
                 ) from refusal
-    return StreamForms(graphs, refused, _cuts(plan[2], timeline))
+    schedule = plan[2]
+    unreached = {
+        value.name or "": schedule.unreached(value)
+        for value in graph.model.graph.outputs
+        if value in schedule.flows
+    }
+    return StreamForms(graphs, refused, _cuts(schedule, timeline), unreached)
 
 
 def _cuts(schedule: Schedule, timeline: Timeline) -> dict[str, Cut]:
@@ -90,19 +99,33 @@ def _cuts(schedule: Schedule, timeline: Timeline) -> dict[str, Cut]:
     for node, end in schedule.ends.items():
         value = node.inputs[0]
         assert value is not None
-        axis, delay = timeline.tracks[value].axis, schedule.flows[value].delay
+        axis, unreached = timeline.tracks[value].axis, schedule.unreached(value)
         assert axis is not None
-        if end.kind == "mean" and (end.steps or delay):
-            found[node.name or ""] = Cut(axis, delay, end.steps)
+        if end.kind == "mean" and (end.steps or unreached):
+            found[node.name or ""] = Cut(axis, unreached, end.steps)
     return found
 
 
 def whole_signals(signature: Signature, forms: StreamForms) -> Signature:
-    """What whole signals are judged as: with the delays of the stream's answers."""
+    """What whole signals are judged as: of answers with steps, those that a stream reaches.
+
+    Kernels without padding and strides leave fewer answers than steps. To who made the network
+    such an answer has one shape, that of his window; a stream gives them one by one.
+    """
     made = next(iter(forms.graphs.values())).signature
-    delays = {spec.name: spec.delay for spec in made.outputs}
-    outputs = tuple(replace(spec, delay=delays[spec.name]) for spec in signature.outputs)
-    return replace(signature, outputs=outputs)
+    symbol = signature.inputs[0].shape[2]
+
+    def whole(old: TensorSpec, new: TensorSpec) -> TensorSpec:
+        if new.time_axis is None:
+            return old
+        shape = [*old.shape]
+        if symbol == LENGTH:
+            shape[new.time_axis] = LENGTH
+        delay = forms.unreached[old.name]
+        return replace(old, shape=tuple(shape), time_axis=new.time_axis, delay=delay)
+
+    outputs = map(whole, signature.outputs, made.outputs)
+    return replace(signature, outputs=tuple(outputs))
 
 
 def longer_hop(graph: Graph, options: ExportOptions, steps: int) -> Graph:

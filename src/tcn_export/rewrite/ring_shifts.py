@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from tcn_export.rewrite.base import Refused
-from tcn_export.rewrite.stream_nodes import padding_of
-from tcn_export.rewrite.streaming import SHIFTS
+from tcn_export.rewrite.stream_nodes import SHIFTS, padding_of
 from tcn_export.timeline.passage import SAME_STEP
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def _of_last(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> ir
     if skipped:
         taken = form.graph.slice(taken, form.axis_of(value), skipped, None, f"{name}/last")
     read = Intake(intake.history - skipped, 0, is_padded=True)
-    valid = form.valid(value, read, 1)
+    valid = form.valid(value, read)
     count = _sum(form, value, _as_float(form, value, valid), f"{name}/count")
     total = _sum(form, value, _only(form, value, taken, valid), f"{name}/sum")
     return form.graph.node("Div", [total, _at_least_one(form, value, count)], f"{name}/mean")
@@ -56,7 +56,7 @@ def _running(form: ConcatForm, node: ir.Node, value: ir.Value) -> ir.Value:
     chunk = form[value]
     new_steps = graph.constant(f"{name}/steps", np.array([flow.steps], np.int64))
     if flow.delay:
-        valid = form.valid(value, Intake(0, 0, is_padded=True), 1)
+        valid = form.valid(value, Intake(0, 0, is_padded=True))
         chunk = _only(form, value, chunk, valid)
         counted = _sum(form, value, _as_float(form, value, valid), f"{name}/count")
         counted = add("Reshape", [counted, graph.integers(1)], f"{name}/count")

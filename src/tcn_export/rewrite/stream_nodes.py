@@ -14,6 +14,11 @@ from tcn_export.timeline.passage import array_of, where
 from tcn_export.timeline.rules import ELEMENT_WISE
 from tcn_export.timeline.schedule import Intake, Schedule
 
+SHIFTS = frozenset({"Concat", "Pad", "Slice", "Split"})
+"""Operators that move steps along time; a state stands for them."""
+WINDOWS = frozenset({"AveragePool", "Conv", "LpPool", "MaxPool"})
+"""Operators that read several steps, and pad them."""
+
 
 class Form(Protocol):
     """A form of a stream, as far as a single node has to know it."""

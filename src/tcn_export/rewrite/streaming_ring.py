@@ -27,9 +27,10 @@ from tcn_export.rewrite.ring_nodes import flat
 from tcn_export.rewrite.ring_shifts import end_time, is_shift, shift
 from tcn_export.rewrite.stream_graph import StreamGraph, with_steps
 from tcn_export.rewrite.stream_nodes import carry_over
-from tcn_export.rewrite.streaming import streaming_signature
+from tcn_export.rewrite.stream_signature import streaming_signature
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.passage import Window
+from tcn_export.timeline.rules import SHAPE_ONLY
 from tcn_export.timeline.schedule import Schedule
 
 POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
@@ -54,7 +55,7 @@ def stream_by_ring(graph: Graph, timeline: Timeline, schedule: Schedule) -> Grap
     model = checked(form.build())
     states = form.graph.states
     step = Step("stream[ring]", len(states), (), time.perf_counter() - start)
-    signature = streaming_signature(graph, schedule, model, form.graph, timeline)
+    signature = streaming_signature(graph, schedule, model, form.graph.states)
     return Graph(model, signature, (*graph.history, step))
 
 
@@ -193,6 +194,8 @@ class RingForm:
         flows = [i for i, v in enumerate(node.inputs) if v in self.schedule.flows]
         if not flows:
             self.add(node, [None if v is None else self[v] for v in node.inputs])
+        elif node.op_type in SHAPE_ONLY:
+            raise Refused(f"`{node.name}` ({node.op_type}) tells sizes of a value with steps")
         elif node in self.schedule.ends:
             end_time(self, node)
         elif is_shift(self, node, flows[0]):

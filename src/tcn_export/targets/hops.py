@@ -14,10 +14,18 @@ import numpy as np
 import onnxruntime as ort
 
 from tcn_export.data import Array
+from tcn_export.errors import BundleError
 from tcn_export.graph import BATCH, Dimension, Signature
 from tcn_export.targets.base import check_feeds, symbol_sizes
 from tcn_export.targets.session import RUNTIME_ERRORS, cannot, open_on_cpu
 from tcn_export.targets.states import check_restored, check_same_streams, resolve_shape
+
+_TYPES = {
+    "float16": "tensor(float16)", "float32": "tensor(float)", "float64": "tensor(double)",
+    "int8": "tensor(int8)", "uint8": "tensor(uint8)", "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}  # fmt: skip
+"""What ONNX Runtime calls them, by the names of numpy."""
 
 
 class HopRunner:
@@ -35,6 +43,7 @@ class HopRunner:
     def __init__(self, model: bytes, signature: Signature, threads: int = 0) -> None:
         self.signature = signature
         self._session = open_on_cpu(model, signature, threads)
+        _check_buffers(self._session, signature)
         self._buffers: _Buffers | None = None
         self._turn = 0
         self._has_begun = False
@@ -79,7 +88,7 @@ class HopRunner:
             np.copyto(buffer, feeds[name])
         try:
             self._session.run_with_iobinding(buffers.bindings[self._turn])
-        except RUNTIME_ERRORS as error:
+        except (*RUNTIME_ERRORS, RuntimeError) as error:  # with bound buffers it has no class
             raise cannot("run", error) from error
         self._turn = (self._turn + 1) % len(buffers.bindings)
         return buffers.outputs
@@ -161,6 +170,30 @@ class _Buffers:
         for bank in self.banks:
             for array in bank.values():
                 array[...] = 0
+
+
+def _check_buffers(session: Any, signature: Signature) -> None:
+    """Raise `BundleError` where the model takes or gives other arrays than a hop's buffers."""
+    states = signature.states
+    wanted: dict[str, tuple[str, tuple[Dimension, ...]]] = {
+        **{spec.name: (spec.dtype, spec.shape) for spec in signature.inputs},
+        **{spec.name: (spec.dtype, spec.shape) for spec in signature.outputs},
+        **{pair.input: (pair.dtype, pair.shape) for pair in states},
+        **{pair.output: (pair.dtype, pair.shape) for pair in states},
+    }
+    for made in (*session.get_inputs(), *session.get_outputs()):
+        dtype, shape = wanted.get(made.name, ("", ()))
+        alike = len(shape) == len(made.shape) and all(
+            n == m if isinstance(m, int) else isinstance(n, str) or m is None
+            for n, m in zip(shape, made.shape, strict=True)
+        )
+        if not dtype or not alike or made.type != _TYPES.get(dtype):
+            told = f"{dtype} of the shape {shape}" if dtype else "nothing of it"
+            raise BundleError(
+                f"the model has `{made.name}` as {made.type} of the shape "
+                f"{tuple(made.shape)}, and the manifest says {told}. It was altered; export "
+                "it again."
+            )
 
 
 def _value(shape: list[int], dtype: str) -> Any:

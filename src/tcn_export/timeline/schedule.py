@@ -24,7 +24,10 @@ from tcn_export.errors import UnsupportedModelError, UsageError
 from tcn_export.graph import MODULE_KEY
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.demand import length_of
-from tcn_export.timeline.passage import Passage, Picks, Reading, Window, array_of, where
+from tcn_export.timeline.excess import excess_after
+from tcn_export.timeline.from_the_end import aligned, is_at_the_end, last_steps
+from tcn_export.timeline.passage import Passage, Picks, Reading, Window, where
+from tcn_export.timeline.rules import SHAPE_ONLY
 
 MEANS = frozenset({"ReduceMean", "GlobalAveragePool"})
 """Operators that take the mean over time, of a whole window."""
@@ -44,7 +47,8 @@ class Intake:
     """How a node reads a value in a hop.
 
     Attributes:
-        history: Steps that it reads in front of the chunk.
+        history: Steps that it reads in front of the chunk; negative where it leaves out some
+            of the chunk's first ones.
         unused: Steps at the end of the chunk that it does not read yet.
         is_padded: It reads padding in front of step 0, where the value has no steps.
     """
@@ -76,16 +80,25 @@ class Schedule:
         flows: By value with a time axis, up to where time ends.
         intakes: By node, output and input, how what flows is read.
         ends: By node where time ends; whatever reads its output has no steps any more.
+        excess: By value that flows, the steps that a window has of it beyond its share of the
+            signal; negative where it has fewer.
+        axes: By value that flows, its time axis.
     """
 
     hop: int
     flows: Mapping[ir.Value, Flow]
     intakes: Mapping[tuple[ir.Node, int, int], Intake]
     ends: Mapping[ir.Node, End]
+    excess: Mapping[ir.Value, int]
+    axes: Mapping[ir.Value, int]
+
+    def unreached(self, value: ir.Value) -> int:
+        """How many of the last steps that a signal has of a value come only after its end."""
+        return self.flows[value].delay + self.excess[value]
 
     def memory(self, value: ir.Value) -> int:
         """Steps of a value that have to be kept from hop to hop."""
-        return max((i.history for _, i in self.readers(value)), default=0)
+        return max((0, *(i.history for _, i in self.readers(value))))
 
     def readers(self, value: ir.Value) -> Iterable[tuple[ir.Node, Intake]]:
         """Who reads a value, and how."""
@@ -110,26 +123,30 @@ def find_schedule(
         UnsupportedModelError: A node needs more than a bounded past, or a step to come.
         UsageError: The hop is no multiple of the total stride.
     """
-    return _Scheduler(timeline, hop, mean_steps).find(model)
+    return _Scheduler(model, timeline, hop, mean_steps).find()
 
 
 class _Scheduler:
-    def __init__(self, timeline: Timeline, hop: int, mean_steps: int | None) -> None:
+    def __init__(
+        self, model: ir.Model, timeline: Timeline, hop: int, mean_steps: int | None
+    ) -> None:
+        self._model = model
         self._timeline = timeline
+        self._aligned = aligned(model, timeline)
         self._hop = hop
         self._mean_steps = mean_steps
-        self._length = 0
         self._flows: dict[ir.Value, Flow] = {}
+        self._excess: dict[ir.Value, int] = {}
         self._intakes: dict[tuple[ir.Node, int, int], Intake] = {}
         self._ends: dict[ir.Node, End] = {}
 
-    def find(self, model: ir.Model) -> Schedule:
-        for value in model.graph.inputs:
+    def find(self) -> Schedule:
+        for value in self._model.graph.inputs:
             track = self._timeline.tracks.get(value)
             if track is not None and track.axis is not None:
                 self._flows[value] = Flow(self._hop, 0)
-                self._length = length_of(self._timeline, value)
-        for node in model.graph:
+                self._excess[value] = 0
+        for node in self._model.graph:
             flowing = {
                 i: self._flows[value]
                 for i, value in enumerate(node.inputs)
@@ -139,9 +156,23 @@ class _Scheduler:
                 raise _cannot(node, "its branches, or its body, read the signal")
             if not flowing:
                 continue
+            if node.op_type in SHAPE_ONLY:
+                self._check_shape(node)
+                continue
             for i, output in enumerate(node.outputs):
                 self._arrive(node, i, output, flowing)
-        return Schedule(self._hop, self._flows, self._intakes, self._ends)
+        axes = {value: self._timeline.tracks[value].axis or 0 for value in self._flows}
+        return Schedule(self._hop, self._flows, self._intakes, self._ends, self._excess, axes)
+
+    def _check_shape(self, node: ir.Node) -> None:
+        """Raise where the number of steps is asked for; other sizes are the window's."""
+        value = node.inputs[0]
+        assert value is not None
+        assert value.shape is not None
+        start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", None)
+        told = range(len(value.shape))[start:end]
+        if node.op_type != "Shape" or self._timeline.tracks[value].axis in told:
+            raise _cannot(node, "it tells how many steps the window has")
 
     def _arrive(
         self, node: ir.Node, index: int, output: ir.Value, flowing: Mapping[int, Flow]
@@ -160,7 +191,7 @@ class _Scheduler:
                 f"it gives every step what was read of the whole window (`{ended[0]}`), and a "
                 "stream does not know the rest of the window yet",
             )
-        end = self._end(node, passage, flowing)
+        end = self._end(node, passage)
         if end is not None:
             self._ends[node] = end
             if end.kind == "last":
@@ -170,8 +201,11 @@ class _Scheduler:
                 self._intakes[node, index, 0] = Intake(history, 0, is_padded=True)
             return
         windows = {i: _window(node, reading) for i, reading in passage.reads.items()}
-        delay = max(0, *(-(-(flowing[i].delay + w.offsets[-1] + 1 - w.stride) // w.stride)
-                         for i, w in windows.items()), 0)  # fmt: skip
+        excess = min(excess_after(node, w, self._excess[node.inputs[i]])  # type: ignore[index]
+                     for i, w in windows.items())  # fmt: skip
+        # What a crop at the end leaves out must not be answered: the window does not have it.
+        delay = max(0, -excess, *(_wait(flowing[i], w) for i, w in windows.items()))
+        self._excess[output] = excess
         steps = {i: self._steps(node, flowing[i], w.stride) for i, w in windows.items()}
         self._flows[output] = Flow(next(iter(steps.values())), delay)
         for i, window in windows.items():
@@ -192,14 +226,17 @@ class _Scheduler:
             )
         return before.steps // stride
 
-    def _end(self, node: ir.Node, passage: Passage, flowing: Mapping[int, Flow]) -> End | None:
+    def _end(self, node: ir.Node, passage: Passage) -> End | None:
         """How a node ends time; None where it does not."""
         value = node.inputs[0]
         assert value is not None
-        if node.op_type == "Slice" and 0 in flowing:
-            kept = _from_the_end(node, self._timeline.tracks[value].axis)
-            if kept is not None:
-                return End("last", min(kept, length_of(self._timeline, value)))
+        kept = last_steps(self._timeline, node) if node not in self._aligned else None
+        if kept is not None:
+            if not is_at_the_end(self._timeline, node):
+                raise _cannot(
+                    node, "it reads steps in the middle, counted from the end of the window"
+                )
+            return End("last", kept)
         if passage.axis is not None:
             return None
         (reading,) = passage.reads.values()
@@ -231,50 +268,25 @@ class _Scheduler:
         """How the last steps are read, which must not depend on the end of the window."""
         value = node.inputs[0]
         assert value is not None
-        reach = self._timeline.tracks[value].reach
-        if reach is None or reach.from_its_step().lookahead > 0:
+        if flow.delay + self._excess[value] > 0:
             raise _cannot(
                 node,
                 "the step that it reads looks ahead: in a window it sees the padding behind "
                 "the end, and a stream has no end. Let the network answer at every step, or "
                 "pad its layers in front only",
             )
-        # Where it is padded or cropped at its end, its last step is no step of this moment.
-        stride = self._hop // flow.steps
-        steps = length_of(self._timeline, value) + flow.delay
-        if steps not in (self._length // stride, -(-self._length // stride)):
-            raise _cannot(
-                node,
-                f"the last step that it reads is number {steps} of a signal of {self._length} "
-                "steps: it was padded, or cropped, at its end, and a stream has no end",
-            )
         return Intake(max(0, end.steps - flow.steps), 0, is_padded=True)
+
+
+def _wait(before: Flow, window: Window) -> int:
+    """The delay of who reads a value through a window."""
+    return -(-(before.delay + window.offsets[-1] + 1 - window.stride) // window.stride)
 
 
 def _window(node: ir.Node, reading: Reading) -> Window:
     if not isinstance(reading, Window):
         raise _cannot(node, "it chooses steps of the window, and a stream has no window")
     return reading
-
-
-def _from_the_end(node: ir.Node, axis: int | None) -> int | None:
-    """How many of the last steps a Slice keeps; None where it counts from the first one."""
-    starts, ends = array_of(node.inputs[1]), array_of(node.inputs[2])
-    if starts is None or ends is None:
-        return None
-    axes = array_of(node.inputs[3]) if len(node.inputs) > 3 else None
-    order = [*range(len(starts))] if axes is None else [int(a) for a in axes.tolist()]
-    value = node.inputs[0]
-    assert value is not None
-    assert value.shape is not None
-    along = [i for i, a in enumerate(order) if a % len(value.shape) == axis]
-    if not along or int(starts[along[0]]) >= 0:
-        return None
-    start, end = int(starts[along[0]]), int(ends[along[0]])
-    size = value.shape[axis or 0]
-    if end < 0 or (isinstance(size, int) and end < size):
-        raise _cannot(node, "it reads steps in the middle, counted from the end of the window")
-    return -start
 
 
 def _cannot(node: ir.Node, why: str) -> UnsupportedModelError:
