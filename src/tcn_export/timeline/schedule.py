@@ -165,7 +165,7 @@ class _Scheduler:
         return Schedule(self._hop, self._flows, self._intakes, self._ends, self._excess, axes)
 
     def _check_shape(self, node: ir.Node) -> None:
-        """Raise where the number of steps is asked for; other sizes are those of the window."""
+        """Raise where the number of steps is asked for; other sizes are a window's."""
         value = node.inputs[0]
         assert value is not None
         assert value.shape is not None
@@ -191,7 +191,7 @@ class _Scheduler:
                 f"it gives every step what was read of the whole window (`{ended[0]}`), and a "
                 "stream does not know the rest of the window yet",
             )
-        end = self._end(node, passage, flowing)
+        end = self._end(node, passage)
         if end is not None:
             self._ends[node] = end
             if end.kind == "last":
@@ -203,9 +203,10 @@ class _Scheduler:
         windows = {i: _window(node, reading) for i, reading in passage.reads.items()}
         excess = min(excess_after(node, w, self._excess[node.inputs[i]])  # type: ignore[index]
                      for i, w in windows.items())  # fmt: skip
-        # What a crop at the end leaves out must not be answered: the window does not have it.
-        delay = max(-excess, *(-(-(flowing[i].delay + w.offsets[-1] + 1 - w.stride) // w.stride)
-                               for i, w in windows.items()), 0)  # fmt: skip
+        # What a crop at the end leaves out is not answered: the window does not have it.
+        ahead = (-(-(flowing[i].delay + w.offsets[-1] + 1 - w.stride) // w.stride)
+                 for i, w in windows.items())  # fmt: skip
+        delay = max(0, -excess, *ahead)
         self._excess[output] = excess
         steps = {i: self._steps(node, flowing[i], w.stride) for i, w in windows.items()}
         self._flows[output] = Flow(next(iter(steps.values())), delay)
@@ -227,7 +228,7 @@ class _Scheduler:
             )
         return before.steps // stride
 
-    def _end(self, node: ir.Node, passage: Passage, flowing: Mapping[int, Flow]) -> End | None:
+    def _end(self, node: ir.Node, passage: Passage) -> End | None:
         """How a node ends time; None where it does not."""
         value = node.inputs[0]
         assert value is not None
