@@ -13,6 +13,7 @@ from tcn_export.data import Array
 from tcn_export.peak_memory import PeakMemory, measure_peak_memory
 from tcn_export.progress import Progress, Silent
 from tcn_export.racing import ROUNDS, Ratio, Timing, race_runners, ratio
+from tcn_export.targets import timed
 from tcn_export.timed_feeds import timed_feeds
 
 
@@ -136,7 +137,10 @@ def _measure(
     told = f"{threads or 'all'} thread{'' if threads == 1 else 's'}, batch {batch}"
     # One bundle may be given twice: to see what a difference of nothing looks like.
     places = [str(place) for place in range(len(bundles))]
-    runners = {place: b.stepper(threads) for place, b in zip(places, bundles, strict=True)}
+    runners = {
+        place: timed(bundle.stepper(threads), bundle.manifest.signature, feeds)
+        for place, bundle, feeds in zip(places, bundles, fed, strict=True)
+    }
     with progress.stage(f"Timing, {told}", rounds) as advance:
         timings = race_runners(runners, dict(zip(places, fed, strict=True)), rounds, advance)
     measured: list[Measured] = []

@@ -15,11 +15,12 @@ from tcn_export.laying_out import Choice, choose, layouts
 from tcn_export.options import ExportOptions
 from tcn_export.progress import Progress
 from tcn_export.quantize.recipe import Recipe
-from tcn_export.quantizing import equalized, quantize_graphs
+from tcn_export.quantizing import equalized, quantize_graphs, quantize_stream
 from tcn_export.streaming_forms import (
     StreamForms,
     choose_form,
     describe_stream,
+    longer_hop,
     stream_forms,
 )
 from tcn_export.targets import load_target
@@ -85,7 +86,15 @@ def build(
         converted, rounded = halve_graphs(floats, source, data, options, progress)
     elif options.precision == "int8":
         assert data is not None
-        converted, how = quantize_graphs(floats, data, options, recipe, progress)
+        if forms is None:
+            converted, how = quantize_graphs(floats, data, options, recipe, progress)
+        else:
+            assert data.calibration is not None
+            signals = data.calibration.spread(options.calibration_windows).x
+            longer = longer_hop(plain, options, signals.shape[2])
+            converted, how = quantize_stream(
+                floats, signals, options, recipe, progress, data.name, longer
+            )
     artifact, artifacts = None, {}
     if options.target == "trt":
         choice = Choice(next(iter(converted)))

@@ -15,6 +15,7 @@ from tcn_export.manifest import Manifest
 from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import Golden
 from tcn_export.targets.base import Artifact
+from tcn_export.targets.streamed import chunks
 
 if TYPE_CHECKING:
     from tcn_export.source.base import Source
@@ -32,10 +33,12 @@ def engine_settings(
 
 
 def engine_latency(artifact: Artifact, golden: Golden) -> dict[str, Any]:
-    """Latency of one window, from host to host, with and without a captured CUDA graph."""
+    """Latency of a window or a hop, host to host, with and without a captured CUDA graph."""
     from tcn_export.targets.tensorrt.runner import open_engine
 
     inputs = golden.single.inputs
+    if artifact.mode == "stream":
+        inputs = chunks(artifact.signature, inputs, 0)
     plain = measure_latency(open_engine(artifact, cuda_graph=False), inputs, 0)
     told: dict[str, Any] = {"plain": plain.to_json()}
     try:

@@ -19,6 +19,9 @@ Dimension = int | str
 MODULE_KEY = "tcn_export.module"
 """Node metadata: the path of the PyTorch module that a node comes from."""
 
+ADDS_UP_KEY = "tcn_export.adds_up"
+"""Node metadata: part of a sum over a stream, which only grows and has to stay exact."""
+
 BATCH = "batch"
 LENGTH = "length"
 LONGEST = 1_000_000

@@ -8,16 +8,19 @@ from tcn_export.export_data import ExportData
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
 from tcn_export.parity.bounds import ALPHA
+from tcn_export.parity.drift import begin_anew_at, judge_drift, measure_drift
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import Golden
 from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
 from tcn_export.parity.scoring import allow_undecided, tell
 from tcn_export.parity.streaming import judge_interrupted
 from tcn_export.parity.tally import Comparison
+from tcn_export.parity.tolerance import INT8_LABELLED_SQNR_DB, INT8_SQNR_DB
 from tcn_export.progress import Progress
 from tcn_export.referring import References
 from tcn_export.targets import load_target, open_runner
 from tcn_export.targets.base import Artifact, Runner
+from tcn_export.targets.streamed import StreamedRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +156,33 @@ def _judge_windows(
         if output != outputs[0]:  # the labels are about the answer
             held, judged = replace(gate, is_classification=False), replace(windows, y=None)
         rows += parity_windows.judge_comparison(held, output, judged, comparison, limits)
+    rows += _judge_drift(gate, references, runner, data)
     return rows, comparisons[outputs[0]]
+
+
+def _judge_drift(
+    gate: Gate, references: References, runner: Runner, data: ExportData
+) -> list[Row]:
+    """Whether the noise of a stream grows with time, on the first of the user's signals."""
+    field, signature = references.receptive_field, gate.signature
+    if not isinstance(runner, StreamedRunner) or field is None or gate.precision == "float32":
+        return []
+    name, x = signature.inputs[0].name, data.parity.x[:1]
+    start = begin_anew_at(x.shape[2], field, signature.hop)
+    outputs = [spec for spec in signature.outputs if spec.time_axis is not None]
+    if not start or not outputs:  # too short a signal to say anything about time
+        return []
+    whole, anew = runner.run({name: x}), runner.run({name: x[:, :, start:]})
+    truth = next(iter(references.windows)).float64
+    rows: list[Row] = []
+    for spec in outputs:
+        assert spec.time_axis is not None
+        own = truth[spec.name][:1]
+        drift = measure_drift(whole[spec.name], own, anew[spec.name], spec.time_axis)
+        is_scored = data.parity.y is not None and spec is signature.outputs[0]
+        least = INT8_LABELLED_SQNR_DB if is_scored else INT8_SQNR_DB
+        rows += judge_drift(parity_windows.FEED, spec.name, drift, least)
+    return rows
 
 
 def _runner(artifact: Artifact) -> Runner:

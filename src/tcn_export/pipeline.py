@@ -27,7 +27,7 @@ from tcn_export.report.html import HTML_FILE, html_bytes
 from tcn_export.report.json import REPORT_FILE, report_to_bytes
 from tcn_export.source.reading import kind_of, read_source
 from tcn_export.streaming_forms import stream_forms, whole_signals
-from tcn_export.targets import load_target
+from tcn_export.targets import load_target, timed
 from tcn_export.targets.base import Artifact
 from tcn_export.targets.streamed import chunks
 from tcn_export.tracing import trace_layers
@@ -89,6 +89,7 @@ def export(
         truth = cut_source(source, forms.cuts, options.operator_set, options.seed)
         source = replace(source, notes=truth.notes)
     references = refer(truth, judged, data, options, progress)
+    references = replace(references, receptive_field=dependence.receptive_field)
     made = make(Workshop(graph, source, data, references, options, progress))
     built, golden, report = made.built, made.golden, made.report
     if report.missing and options.bundle_only:
@@ -181,4 +182,5 @@ def _time(artifact: Artifact, golden: Golden) -> Latency:
     feeds = golden.single.inputs
     if artifact.mode == "stream":
         feeds = chunks(artifact.signature, feeds, 0)
+        runner = timed(runner, artifact.signature, feeds)
     return measure_latency(runner, feeds, threads=1)

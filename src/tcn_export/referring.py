@@ -35,12 +35,14 @@ class References:
         told: The precision of the oracle, and where that is not float64 the reason.
         is_classification: Whether top answers mean something.
         windows: The answers on the windows of the user, batch by batch; empty without data.
+        receptive_field: Steps that an answer depends on; None where nobody knows.
     """
 
     golden: Golden
     told: str
     is_classification: bool
     windows: WindowReferences
+    receptive_field: int | None = None
 
 
 class WindowReferences:

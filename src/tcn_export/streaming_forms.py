@@ -16,7 +16,7 @@ from tcn_export.laying_out import THREADS, Choice
 from tcn_export.options import AUTO, ExportOptions
 from tcn_export.progress import Progress
 from tcn_export.racing import cycle, race_runners
-from tcn_export.targets import load_target
+from tcn_export.targets import load_target, timed
 from tcn_export.targets.base import Artifact
 
 if TYPE_CHECKING:
@@ -128,10 +128,15 @@ def whole_signals(signature: Signature, forms: StreamForms) -> Signature:
     return replace(signature, outputs=tuple(outputs))
 
 
-def longer_hop(graph: Graph, options: ExportOptions) -> Graph:
-    """The same stream with a longer hop, in which every value keeps its name."""
+def longer_hop(graph: Graph, options: ExportOptions, steps: int) -> Graph:
+    """The same stream with a longer hop, in which every value keeps its name.
+
+    As long as it divides signals of so many ``steps``: the rest of a signal is not fed.
+    """
     hop = options.steps_per_hop
-    longer = replace(options, hop=hop * -(-_LONGER_HOP // hop), state_form="concat")
+    times = range(min(-(-_LONGER_HOP // hop), steps // hop), 0, -1)
+    best = min(times, key=lambda n: steps % (n * hop), default=1)
+    longer = replace(options, hop=hop * best, state_form="concat")
     return stream_forms(graph, longer).graphs["concat"]
 
 
@@ -151,7 +156,10 @@ def choose_form(
     """
     if len(artifacts) == 1:
         return Choice(next(iter(artifacts)))
-    runners = {name: load_target(a.target).runner(a, THREADS) for name, a in artifacts.items()}
+    runners = {
+        name: timed(load_target(a.target).runner(a, THREADS), a.signature, feeds)
+        for name, a in artifacts.items()
+    }
     rounds = _CYCLES * cycle(len(runners))
     with progress.stage("Choosing the form of the states", rounds) as advance:
         timings = race_runners(runners, dict.fromkeys(runners, feeds), rounds, advance)

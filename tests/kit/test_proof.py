@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tcn_export.bundle import load_bundle, write_bundle
-from tcn_export.errors import BundleError, OutputError
+from tcn_export.errors import OutputError
 from tcn_export.kit import proof
 from tcn_export.parity.rows import ParityReport
 from tcn_export.targets.cuda_driver import Device
@@ -51,21 +51,6 @@ WRONG = {
 }
 
 
-class Summing:
-    """Answers with the sum of everything since the last reset, or of this step alone."""
-
-    def __init__(self, carries: bool, forgets: bool = True) -> None:
-        self._carries, self._forgets, self._sum = carries, forgets, 0.0
-
-    def reset(self) -> None:
-        self._sum = 0.0 if self._forgets else self._sum
-
-    def run(self, feeds):
-        before = self._sum if self._carries else 0.0
-        self._sum = before + feeds["signal"].sum(dtype=np.float64)
-        return {"logits": np.array([[self._sum]])}
-
-
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_right_answers_pass_within_the_limits_of_the_export(kits, precision):
     kit = proof.Kit(str(kits / f"tiny-trt-{precision}"))
@@ -101,17 +86,6 @@ def test_a_kit_whose_graph_failed_at_the_export_never_passes(kits, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     kit = proof.Kit(str(folder))
     assert proof.judge(kit, GoldenRunner(kit)).verdict == "fail"
-
-
-def test_a_stream_has_to_carry_its_states_and_to_forget_them(kits):
-    kit = proof.Kit(str(kits / "tiny-trt-float32"))
-    told = proof.stream(kit, Summing(carries=True))
-    assert told["steps"] == 1000
-    assert told["median_us"] > 0
-    with pytest.raises(BundleError, match="states are not carried"):
-        proof.stream(kit, Summing(carries=False))
-    with pytest.raises(BundleError, match="otherwise after a reset"):
-        proof.stream(kit, Summing(carries=True, forgets=False))
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ PIECES = (
     "tcn_export.parity.golden",
     "tcn_export.parity.rows",
     "tcn_export.parity.gate",
+    "tcn_export.targets.streamed",
     "tcn_export.targets.cuda_driver",
     "tcn_export.targets.tensorrt.probe",
     "tcn_export.targets.tensorrt.cudart",
@@ -36,6 +37,7 @@ PIECES = (
     "tcn_export.targets.tensorrt.sidecar",
     "tcn_export.targets.tensorrt.trtexec",
     "tcn_export.kit.proof",
+    "tcn_export.kit.streaming",
     "tcn_export.kit.script",
 )
 _OURS = "tcn_export"

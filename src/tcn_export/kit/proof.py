@@ -13,23 +13,22 @@ from contextlib import suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from tcn_export.bench import measure_latency
 from tcn_export.errors import PARITY_FAILED, BundleError, OutputError
 from tcn_export.parity.gate import Gate
 from tcn_export.parity.golden import GOLDEN_FILE, Golden, golden_from_bytes
 from tcn_export.parity.rows import ParityReport, baseline, judge_export, remaining
+from tcn_export.targets.streamed import StreamedRunner, chunks
 from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
 from tcn_export.targets.tensorrt.request import check_settings
 from tcn_export.targets.tensorrt.sidecar import ENGINE_FILE, SIDECAR_FILE
 
 if TYPE_CHECKING:
+    from tcn_export.graph import Signature
     from tcn_export.targets.tensorrt.cudart import Cuda
 
 REPORT_FILE = "device_report.json"
 KIT_MODEL, _MANIFEST_FILE = "model.onnx", "manifest.json"
-_STREAM_STEPS = 1000
 _MANIFEST_SCHEMA = 1  # of the manifest
 _PRECISIONS = ("float32", "float16", "int8")
 
@@ -48,6 +47,7 @@ class Kit:
             self.settings = check_settings(self.manifest["settings"])
             hashes = self.manifest["files"]
             self.states = _checked_states(self.manifest)
+            self.signature = _signature(self.manifest)
             self.model, golden = (
                 self._checked(name, hashes[name]) for name in (KIT_MODEL, GOLDEN_FILE)
             )
@@ -62,8 +62,20 @@ class Kit:
 
     def runner(self, trt: Any, plan: bytes, cuda: Cuda, cuda_graph: bool) -> EngineRunner:
         """Load an engine of this kit."""
-        largest, core = largest_batch(self.settings["profiles"]), self.settings["dla_core"]
+        largest = largest_batch(self.settings["profiles"], self.states)
+        core = self.settings["dla_core"]
         return EngineRunner(trt, plan, cuda, self.states, cuda_graph, largest, core)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the network takes one hop of a signal at a time."""
+        return bool(self.manifest["mode"] == "stream")
+
+    @property
+    def hop(self) -> int:
+        """Steps that a stream takes at a time."""
+        hop: int = self.manifest["hop"]
+        return hop
 
     def check_writable(self) -> None:
         """Raise `OutputError` where nothing can be written beside the kit's files."""
@@ -90,13 +102,26 @@ def _checked_states(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
         ValueError: A field has a value that it cannot have.
         KeyError: A field is missing.
     """
-    for name in ("inputs", "outputs", "parity", "task"):
+    for name in ("inputs", "outputs", "parity", "task", "mode"):
         manifest[name]  # raises where it is missing
+    if manifest["mode"] == "stream" and not (
+        isinstance(manifest["hop"], int) and manifest["hop"] >= 1
+    ):
+        raise ValueError(f"hop {manifest['hop']!r}")
     if manifest["precision"] not in _PRECISIONS:
         raise ValueError(f"precision {manifest['precision']!r}")
     if not all(isinstance(check, str) for check in manifest["waived"]):
         raise ValueError(f"waived {manifest['waived']!r}")
     return [(str(state["input"]), str(state["output"])) for state in manifest["states"]]
+
+
+def _signature(manifest: Mapping[str, Any]) -> Signature:
+    """Inputs and outputs as `Gate` and `StreamedRunner` want them."""
+    sides = {
+        side: [SimpleNamespace(**{"delay": 0, **spec}) for spec in manifest[side]]
+        for side in ("inputs", "outputs")
+    }
+    return cast("Signature", SimpleNamespace(**sides))
 
 
 def prove(
@@ -110,7 +135,7 @@ def prove(
 
     Args:
         kit: Gives feeds, the eager model's answers and the limits.
-        runner: Has ``run(feeds) -> outputs`` and ``reset()``.
+        runner: Has ``run(feeds) -> outputs`` and ``reset()``; of a stream it takes hops.
         plan: The engine.
         sidecar: For what it was built; what ``describe`` finds is added.
         describe: Asked after the verdict, which does not hang on it: layers, latency.
@@ -136,69 +161,28 @@ def judge(kit: Kit, runner: Any) -> ParityReport:
 
     Args:
         kit: Gives feeds, the eager model's answers and the limits.
-        runner: Has ``run(feeds) -> outputs`` and ``reset()``.
+        runner: Has ``run(feeds) -> outputs`` and ``reset()``; of a stream it takes hops.
     """
     manifest = kit.manifest
-    outputs = [SimpleNamespace(**spec) for spec in manifest["outputs"]]
     gate = Gate(
         manifest["precision"],
-        cast("Any", SimpleNamespace(outputs=outputs)),
+        kit.signature,
         manifest["task"] == "classification",
         baseline(manifest["parity"]["rows"]),
     )
+    whole = StreamedRunner(runner, kit.signature) if kit.is_stream else runner
     rows = [judge_export(manifest["parity"])]
-    rows += gate.judge_golden(kit.golden, runner)
+    rows += gate.judge_golden(kit.golden, whole)
     return ParityReport(tuple(rows), remaining(manifest["waived"]))
 
 
 def measure(kit: Kit, runner: Any) -> dict[str, Any]:
-    """Latency of one window, from host to host."""
+    """Latency of one window, or of one hop of a stream, from host to host."""
     inputs = {name: array[:1] for name, array in kit.golden.feeds[0].inputs.items()}
+    if kit.is_stream:
+        inputs = chunks(kit.signature, inputs, 0)
     runner.reset()
     return measure_latency(runner, inputs, 0).to_json()
-
-
-def stream(kit: Kit, runner: Any) -> dict[str, Any]:
-    """Run many steps with carried states, and time them.
-
-    Raises:
-        BundleError: A reset does not bring the beginning back, or states make no difference.
-    """
-    rng = np.random.default_rng(0)
-    chunks = [
-        {
-            spec["name"]: rng.standard_normal(_shape(kit, spec)).astype(spec["dtype"])
-            for spec in kit.manifest["inputs"]
-        }
-        for _ in range(_STREAM_STEPS)
-    ]
-    runner.reset()
-    first = [runner.run(chunk) for chunk in chunks]
-    runner.reset()
-    if not _are_close(first, [runner.run(chunk) for chunk in chunks]):
-        raise BundleError("the stream answers otherwise after a reset: do not use the engine.")
-    runner.reset()
-    if _are_close([first[-1]], [runner.run(chunks[-1])]):
-        raise BundleError(
-            "the last step answers the same without the steps before it: states are not "
-            "carried. Do not use the engine."
-        )
-    runner.reset()
-    return {"steps": _STREAM_STEPS, **measure_latency(runner, chunks[0], 0).to_json()}
-
-
-def _shape(kit: Kit, spec: Mapping[str, Any]) -> list[int]:
-    """The usual shape of an input."""
-    shape: list[int] = kit.settings["profiles"].get(spec["name"], [None, spec["shape"]])[1]
-    return shape
-
-
-def _are_close(some: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
-    return all(
-        np.allclose(one[name], other[name], rtol=1e-5, atol=1e-6, equal_nan=True)
-        for one, other in zip(some, others)  # noqa: B905 - Python 3.8
-        for name in one
-    )
 
 
 def print_report(report: ParityReport) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from importlib import resources
 from string import Template
+
+import numpy as np
 
 from tcn_export import __version__
 from tcn_export.manifest import Manifest
@@ -25,23 +28,59 @@ _HOW_8_BUILDS = (
 
 def kit_readme(manifest: Manifest) -> bytes:
     """Fill the page in for one kit."""
-    page = resources.files("tcn_export.kit").joinpath("readme.md").read_text(encoding="utf-8")
+    page = _page("readme.md")
     oldest = VERSIONS[manifest.settings["version"]]
     library = oldest.found_in if oldest.name == "rtx" else f"TensorRT {oldest.name} or newer"
-    return (
-        Template(page)
-        .substitute(
-            name=manifest.name,
-            precision=manifest.precision,
-            version=__version__,
-            verdict=_verdict(manifest),
-            engine=manifest.engine,
-            library=library,
-            tensors="\n".join(_tensors(manifest)),
-            jetpacks="" if oldest.name == "rtx" else _jetpacks(manifest, oldest.name),
-        )
-        .encode()
+    return page.substitute(
+        name=manifest.name,
+        precision=manifest.precision,
+        version=__version__,
+        verdict=_verdict(manifest),
+        engine=manifest.engine,
+        library=library,
+        tensors="\n".join(_tensors(manifest)),
+        stream="" if manifest.mode == "window" else _stream(manifest),
+        jetpacks="" if oldest.name == "rtx" else _jetpacks(manifest, oldest.name),
+    ).encode()
+
+
+def _page(name: str) -> Template:
+    text = resources.files("tcn_export.kit").joinpath(name).read_text(encoding="utf-8")
+    return Template(text)
+
+
+def _stream(manifest: Manifest) -> str:
+    """How a stream is run for long, and by a program of the user's."""
+    hop, rate = manifest.hop, manifest.sample_rate_hz
+    signature = manifest.signature
+    feeds = (f'"{spec.name}": next_hop()' for spec in signature.inputs)
+    late = f"how that compares with the {rate:g} Hz at which the signal comes" if rate else ""
+    return _page("readme_stream.md").substitute(
+        hop=_count(hop or 1, "step"),
+        states=_count(len(signature.states), "state"),
+        bytes=f"{_state_bytes(manifest):,} bytes",
+        delays="\n".join(
+            f"The first {_count(spec.delay, 'step')} of `{spec.name}` mean nothing: so far "
+            "ahead the network looks."
+            for spec in signature.outputs
+            if spec.delay
+        ),
+        rate=late or "what one hop in a hundred exceeds",
+        module="tensorrt_rtx" if manifest.settings["runtime"] == "rtx" else "tensorrt",
+        feeds=", ".join(feeds),
     )
+
+
+def _state_bytes(manifest: Manifest) -> int:
+    return sum(
+        math.prod(1 if isinstance(n, str) else n for n in state.shape)
+        * np.dtype(state.dtype).itemsize
+        for state in manifest.signature.states
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _verdict(manifest: Manifest) -> str:

@@ -1,7 +1,7 @@
 """Build the TensorRT engine of this kit on this machine, and prove that it computes the same.
 
     python3 build_engine.py            builds, compares with golden.npz, writes model.engine
-    python3 build_engine.py --stream   then also runs it sample after sample, states carried
+    python3 build_engine.py --stream   then also runs a stream for long, states carried
 
 Needs Python 3.8 or newer, numpy, an NVIDIA GPU and TensorRT 10.3 or newer; neither PyTorch nor
 tcn-export. Exit code: 0 built and verified, 1 failed, 2 wrong usage, 3 built but parity was
@@ -24,7 +24,8 @@ from tcn_export.errors import (
     TargetUnavailableError,
     UsageError,
 )
-from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove, stream
+from tcn_export.kit.proof import KIT_MODEL, Kit, measure, prove
+from tcn_export.kit.streaming import STREAM_HOPS, stream, stream_line
 from tcn_export.parity.golden import GOLDEN_FILE
 from tcn_export.targets.tensorrt.builder import BuildError
 from tcn_export.targets.tensorrt.cudart import Cuda
@@ -61,8 +62,11 @@ def build_and_prove(options: argparse.Namespace) -> int:
         ExportError: What its subclasses say; no engine was written then.
     """
     kit = Kit(options.kit)
-    if options.stream and not kit.manifest["states"]:
-        raise UsageError("this kit takes whole windows: it has no states to stream with.")
+    if options.stream and not kit.is_stream:
+        raise UsageError(
+            "this kit takes whole windows: it has no states to stream with. Export the model "
+            "with --mode stream."
+        )
     verdict = kit.manifest["parity"]["verdict"]
     if verdict != "pass":
         why = "NOT DECIDABLE" if verdict == "undecided" else "PARITY LOST"
@@ -98,7 +102,8 @@ def build_and_prove(options: argparse.Namespace) -> int:
         if not capture:
             told["latency"]["cuda_graph"] = _measure_captured(kit, trt, built.plan, cuda)
         if options.stream:
-            told["stream"] = stream(kit, runner)
+            told["stream"] = stream(kit, runner, options.stream)
+            print(stream_line(told["stream"]))
         return told
 
     return prove(kit, runner, built.plan, sidecar, describe)
@@ -174,9 +179,23 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     command_line.add_argument(
         "--runtime", choices=("auto", "tensorrt", "rtx"), help="default: as exported"
     )
-    command_line.add_argument("--stream", action="store_true", help="also run step by step")
+    command_line.add_argument(
+        "--stream",
+        nargs="?",
+        const=STREAM_HOPS,
+        type=_count,
+        metavar="N",
+        help="also run N hops (default: %(const)s) of a signal as one stream",
+    )
     command_line.add_argument("--cuda-graph", action="store_true", help="launch as one graph")
     return command_line.parse_args(arguments)
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Bias correction: what quantisation moves a channel by, on average, its bias takes back.
 
 Rounded weights err by the same amount at every step, so the error of a channel has a mean,
-and means add up from layer to layer. The mean is measured on windows, layer by layer in the
+and means add up from layer to layer. The mean is measured on signals, layer by layer in the
 order of the data, the layers before already corrected (Nagel, van Baalen, Blankevoort, Welling
 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2,
 the empirical form of appendix D). A bias is there anyway, so a correction costs nothing at run
@@ -11,7 +11,7 @@ time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -20,18 +20,26 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tcn_export.graph import Graph, Step
+from tcn_export.quantize.feeding import Feeding, Signals, Windows
 
 _LINEAR = ("Conv", "Gemm")
-Array = NDArray[np.float32]
+_AT_ONCE = 32
+"""Signals."""
 
 
-def correct_biases(graph: Graph, quantized: Graph, windows: Array) -> Graph:
+def correct_biases(
+    graph: Graph,
+    quantized: Graph,
+    signals: Signals,
+    feeding: Callable[[Graph, Signals], Feeding] = Windows,
+) -> Graph:
     """Move the biases of a Q/DQ graph so that its layers have the means of the float one.
 
     Args:
         graph: The float32 graph.
         quantized: The same, quantised.
-        windows: Training windows, (windows, channels, length).
+        signals: Training windows, (windows, channels, length), or longer signals.
+        feeding: How they run through a graph: as windows or as streams.
     """
     start = time.perf_counter()
     model = quantized.model.clone()
@@ -39,13 +47,14 @@ def correct_biases(graph: Graph, quantized: Graph, windows: Array) -> Graph:
     # gives its name to what the convolution computes.
     names = {node.name: str(node.outputs[0].name) for node in graph.model.graph}
     layers = [n for n in model.graph if _bias(n) is not None and n.name in names]
-    wanted = _means(graph.model, [names[node.name] for node in layers], windows)
+    wanted = _means(
+        graph.model, [names[node.name] for node in layers], feeding(graph, signals)
+    )
     corrected = 0
     for node in layers:
         name = str(node.outputs[0].name)
-        corrected += _move(
-            node, _means(model, [name], windows)[name] - wanted[names[node.name]]
-        )
+        given = _means(model, [name], feeding(quantized, signals))
+        corrected += _move(node, given[name] - wanted[names[node.name]])
     step = Step("bias_correction", corrected, (), time.perf_counter() - start)
     return replace(quantized, model=model, history=(*quantized.history, step))
 
@@ -90,7 +99,7 @@ def _move(layer: ir.Node, by: NDArray[np.float64]) -> bool:
 
 
 def _means(
-    model: ir.Model, names: list[str], windows: Array
+    model: ir.Model, names: list[str], feeding: Feeding
 ) -> Mapping[str, NDArray[np.float64]]:
     """The mean of every channel (axis 1) of the values that a model has of ``names``."""
     clone = model.clone()
@@ -98,8 +107,9 @@ def _means(
         str(value.name): value for node in clone.graph for value in node.outputs if value.name
     }
     names = [name for name in names if name in values]
+    kept = [value for value in clone.graph.outputs if value.name in feeding.kept]
     clone.graph.outputs.clear()
-    clone.graph.outputs.extend(values[name] for name in names)
+    clone.graph.outputs.extend([*kept, *(values[name] for name in names)])
     for name in names:
         values[name].type = values[name].type or ir.TensorType(ir.DataType.FLOAT)
     options = ort.SessionOptions()
@@ -107,11 +117,9 @@ def _means(
     session = ort.InferenceSession(
         ir.to_proto(clone).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    feed = session.get_inputs()[0].name
     sums: dict[str, NDArray[np.float64]] = {}
     count: dict[str, int] = {}
-    for start in range(0, len(windows), 32):
-        answers = session.run(names, {feed: windows[start : start + 32]})
+    for _, answers in feeding.run(session, names, _AT_ONCE):
         for name, value in zip(names, answers, strict=True):
             others = tuple(i for i in range(value.ndim) if i != 1)
             sums[name] = sums.get(name, 0) + value.sum(axis=others, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Ranges of the values between layers, measured on training windows in constant memory.
+"""Ranges of the values between layers, measured on training signals in constant memory.
 
 The smallest and the largest number of every value first; for all methods but ``minmax`` then a
 histogram between them. What was measured does not depend on the method, and is kept for the
@@ -8,20 +8,21 @@ next export of the same graph with the same windows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
-from numpy.typing import NDArray
 
 from tcn_export.graph import Graph
 from tcn_export.progress import Progress
 from tcn_export.quantize.cache import NOWHERE, Cache, key_of
 from tcn_export.quantize.choose_range import CHOOSE
 from tcn_export.quantize.dialects import Dialect, Method
+from tcn_export.quantize.feeding import Feeding, Signals, Windows
 from tcn_export.quantize.histogram import BINS, Histogram, Range
 from tcn_export.quantize.watch import Extremes, Watch
 from tcn_export.rewrite.handed_on import carried
@@ -41,7 +42,7 @@ class Ranges:
     Attributes:
         by_name: Lower and upper limit of each value, in its own units, zero between them.
         method: How they were chosen.
-        windows: On how many windows.
+        windows: On how many windows, or streams.
     """
 
     by_name: Mapping[str, Range]
@@ -51,17 +52,20 @@ class Ranges:
 
 def calibrate(
     graph: Graph,
-    windows: NDArray[np.float32],
+    signals: Signals | Feeding,
     method: Method,
     dialect: Dialect,
     progress: Progress,
     cache: Cache = NOWHERE,
+    without: Collection[str] = (),
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> Ranges:
-    """Run ``windows`` (windows, channels, length) through the float graph and note the ranges.
+    """Run signals through the float graph and note the ranges.
 
     Args:
         graph: The float32 graph with one input.
-        windows: Training windows, never test windows; any number of them.
+        signals: Training windows, (windows, channels, length), never test windows; any number
+            of them. Or signals with how they are run: `feeding.Streams`.
         method: ``minmax`` covers everything seen; ``percentile`` leaves out the outermost
             0.001 %; ``entropy`` chooses by Kullback-Leibler divergence, ``mse`` by the
             expected squared error.
@@ -69,25 +73,28 @@ def calibrate(
             the middle of each range.
         progress: Told of every window.
         cache: Where measurements are looked up and kept; nowhere, unless told.
+        without: Names of nodes whose values need no range.
+        sources: Of values that are not measured, the one that is; see `stream_ranges`.
 
     Raises:
-        DataError: The windows drive a value beyond all numbers.
+        DataError: The signals drive a value beyond all numbers.
     """
-    watch = Watch(graph, windows, dialect.operators)
-    keep = _Keep(cache, graph, windows, watch.names)
-    extremes = _extremes(watch, len(windows), method, progress, keep)
+    feeding = Windows(graph, signals) if isinstance(signals, np.ndarray) else signals
+    watch = Watch(graph, feeding, dialect.operators, without=without, sources=sources)
+    keep = _Keep(cache, graph, feeding.signals, watch.names)
+    extremes = _extremes(watch, method, progress, keep)
     if method == "minmax":
         ranges = {
             name: (min(low, 0.0), max(high, 0.0)) for name, (low, high) in extremes.items()
         }
     else:
-        counted = _histograms(watch, len(windows), extremes, progress, keep)
+        counted = _histograms(watch, extremes, progress, keep)
         with progress.stage("Choosing ranges", len(counted)) as advance:
             ranges = {}
             for name, histogram in counted.items():
                 ranges[name] = CHOOSE[method](histogram, dialect.symmetric)
                 advance()
-    return Ranges(ranges, method, len(windows))
+    return Ranges(ranges, method, len(feeding.signals))
 
 
 def carry(ranges: Ranges, graph: Graph) -> Ranges:
@@ -96,18 +103,16 @@ def carry(ranges: Ranges, graph: Graph) -> Ranges:
 
 
 class _Keep:
-    """Measurements of one graph on certain windows, in a cache."""
+    """Measurements of one graph on certain signals, in a cache."""
 
-    def __init__(
-        self, cache: Cache, graph: Graph, windows: NDArray[np.float32], names: list[str]
-    ) -> None:
+    def __init__(self, cache: Cache, graph: Graph, signals: Signals, names: list[str]) -> None:
         self._cache = cache
         self._names = set(names)
         if cache.folder is not None:
             self._key = key_of(
                 ir.to_proto(graph.model).SerializeToString(deterministic=True),
-                json.dumps([_VERSION, ort.__version__, BINS, names, windows.shape]).encode(),
-                np.ascontiguousarray(windows).data.cast("B"),
+                json.dumps([_VERSION, ort.__version__, BINS, names, signals.shape]).encode(),
+                np.ascontiguousarray(signals).data.cast("B"),
             )
 
     def read(self, kind: str, form: Any, fits: Callable[[Any], bool]) -> Any:
@@ -125,15 +130,13 @@ class _Keep:
             self._cache.write(f"{self._key}-{kind}", entry)
 
 
-def _extremes(
-    watch: Watch, windows: int, method: Method, progress: Progress, keep: _Keep
-) -> Extremes:
-    with progress.stage(f"Calibrating ({method})", windows) as advance:
+def _extremes(watch: Watch, method: Method, progress: Progress, keep: _Keep) -> Extremes:
+    with progress.stage(f"Calibrating ({method})", watch.count) as advance:
         known = keep.read(
             "extremes", _EXTREMES, lambda pair: len(pair) == 2 and pair[0] <= pair[1]
         )
         if known is not None:
-            advance(windows)
+            advance(watch.count)
             return {name: (float(low), float(high)) for name, (low, high) in known.items()}
         found = watch.extremes(advance)
         keep.write("extremes", found)
@@ -141,7 +144,7 @@ def _extremes(
 
 
 def _histograms(
-    watch: Watch, windows: int, extremes: Extremes, progress: Progress, keep: _Keep
+    watch: Watch, extremes: Extremes, progress: Progress, keep: _Keep
 ) -> dict[str, Histogram]:
     known = keep.read("histograms", _HISTOGRAMS, lambda entry: len(entry["counts"]) == BINS)
     if known is not None:
@@ -153,7 +156,7 @@ def _histograms(
             )
             for name, entry in known.items()
         }
-    with progress.stage("Counting values", windows * len(watch.groups)) as advance:
+    with progress.stage("Counting values", watch.count * len(watch.groups)) as advance:
         found = watch.histograms(extremes, advance)
     entry = {
         name: {"zeros": histogram.zeros, "counts": histogram.counts.tolist()}

@@ -1,46 +1,50 @@
-"""Run windows through a graph and keep figures of its values, never the values themselves.
+"""Run signals through a graph and keep figures of its values, never the values themselves.
 
 Two passes at most: extremes, reduced to single numbers in the graph itself, and histograms
-between those extremes. Memory is bounded by `_BUDGET`, whatever the number of windows.
+between those extremes. Memory is bounded by `_BUDGET`, whatever the number of signals; how
+they are run, as windows or as streams, is a `Feeding`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
-from numpy.typing import NDArray
 
-from tcn_export.data import BATCH_WINDOWS
 from tcn_export.errors import DataError, UnsupportedModelError
 from tcn_export.graph import Graph
 from tcn_export.progress import Advance
+from tcn_export.quantize.feeding import Feeding, Signals, Windows
 from tcn_export.quantize.histogram import Histogram
 
-Signals = NDArray[np.float32]
 Extremes = dict[str, tuple[float, float]]
 
 _BUDGET = 8 * 1024 * 1024
 """Bytes of values that one run may hold or return at once."""
 _EXTREMES = ("ReduceMin", "ReduceMax", "ReduceL1")
 """The sum of absolute values is there for NaN: finite ones may overflow it, never to NaN."""
+_OWN: Mapping[str, str] = MappingProxyType({})
 _ERRORS = 3  # severity: its warnings speak to its own developers
 
 
 class Watch:
-    """Watches values of a graph while windows run through it.
+    """Watches values of a graph while signals run through it.
 
     Args:
         graph: The float32 graph with one input.
-        windows: (windows, channels, length).
+        signals: (windows, channels, length), or how signals are run.
         operators: Operators whose inputs and outputs are watched, as far as they are float32
             and are computed: those that ONNX Runtime's calibrators watch.
         budget: Bytes that the watched values of one run may take.
+        without: Names of nodes that are not counted among the operators.
+        sources: Of values that need not be watched, the one that holds the same numbers, by
+            name.
 
     Raises:
         UnsupportedModelError: There are no such values.
@@ -49,49 +53,57 @@ class Watch:
     def __init__(
         self,
         graph: Graph,
-        windows: Signals,
+        signals: Signals | Feeding,
         operators: Collection[str],
         budget: int = _BUDGET,
+        without: Collection[str] = (),
+        sources: Mapping[str, str] = _OWN,
     ) -> None:
         self._proto = onnx.shape_inference.infer_shapes(
             ir.to_proto(graph.model), strict_mode=True
         )
-        self._input = graph.signature.inputs[0].name
-        self._windows = windows
+        self._feeding = Windows(graph, signals) if isinstance(signals, np.ndarray) else signals
         self._budget = budget
-        self.names = _watched(self._proto, operators)
+        found = _watched(self._proto, operators, without)
+        self.names = list(dict.fromkeys(sources.get(name, name) for name in found))
         if not self.names:
             raise UnsupportedModelError(
                 "the network has no operator that int8 computes (Conv, Gemm, MatMul, Add "
                 "...). Export it in float32."
             )
 
+    @property
+    def count(self) -> int:
+        """How often `extremes` tells that it went on."""
+        return self._feeding.count
+
     def extremes(self, advance: Advance) -> Extremes:
-        """The smallest and the largest number of each value, over all windows.
+        """The smallest and the largest number of each value, over all signals.
 
         Args:
-            advance: Told of every window.
+            advance: Told of every window, or of every hop of every stream.
 
         Raises:
             DataError: A value becomes infinite or no number.
         """
-        session = _session(_reduced(self._proto, self.names, _EXTREMES))
+        session = _session(_reduced(self._proto, self.names, _EXTREMES, self._feeding.kept))
         low = np.full(len(self.names), np.inf, np.float32)
         high = -low
-        for batch in self._batches():
-            found = np.array(session.run(None, {self._input: batch}), np.float32)
-            least, most, size = found.reshape(len(_EXTREMES), -1)
+        wanted = [f"{name}.{operator}" for operator in _EXTREMES for name in self.names]
+        for size, outputs in self._feeding.run(session, wanted, self._most):
+            found = np.array(outputs, np.float32)
+            least, most, total = found.reshape(len(_EXTREMES), -1)
             low, high = np.minimum(low, least), np.maximum(high, most)
             # Extremes pass over NaN in most places; a sum never does.
-            low[np.isnan(size)] = np.nan
-            advance(len(batch))
+            low[np.isnan(total)] = np.nan
+            advance(size)
         for name, limits in zip(self.names, zip(low, high, strict=True), strict=True):
             if not np.isfinite(limits).all():
                 met = "NaN" if np.isnan(limits).any() else f"{limits[0]:g} and {limits[1]:g}"
                 raise DataError(
-                    f"the calibration windows drive the value `{name}` of the network to "
-                    f"{met}, which no scale can hold. Compare their units and their range "
-                    "with what the network was trained on."
+                    f"the calibration {self._feeding.noun} drive the value `{name}` of the "
+                    f"network to {met}, which no scale can hold. Compare their units and "
+                    "their range with what the network was trained on."
                 )
         return dict(
             zip(self.names, zip(low.tolist(), high.tolist(), strict=True), strict=True)
@@ -101,7 +113,7 @@ class Watch:
     def groups(self) -> list[list[str]]:
         """The values, divided so that those of one group fit into the budget.
 
-        One group, unless a single window fills it. Each costs a run of its own.
+        One group, unless a single signal fills it. Each costs a run of its own.
         """
         groups: list[list[str]] = []
         filled = self._budget
@@ -114,38 +126,38 @@ class Watch:
         return groups
 
     def histograms(self, limits: Extremes, advance: Advance) -> dict[str, Histogram]:
-        """A histogram of each value between its ``limits``, over all windows.
+        """A histogram of each value between its ``limits``, over all signals.
 
         Args:
             limits: By name of the value, from `extremes`.
-            advance: Told of every window, once per group of `groups`.
+            advance: As for `extremes`, once per group of `groups`.
         """
         counted = {name: Histogram.empty(*limits[name]) for name in self.names}
         for group in self.groups:
-            session = _session(_fetched(self._proto, group))
-            for batch in self._batches():
-                values = session.run(group, {self._input: batch})
+            session = _session(_fetched(self._proto, group, self._feeding.kept))
+            for size, values in self._feeding.run(session, group, self._most):
                 for name in group:  # each array goes as soon as it was counted
                     counted[name] = counted[name].add(values.pop(0))
-                advance(len(batch))
+                advance(size)
         return counted
 
-    def _batches(self) -> Iterator[Signals]:
-        """Windows by so many that all that is watched of them fits into the budget."""
-        size = sum(self._sizes.values())
-        most = max(1, min(BATCH_WINDOWS, self._budget // max(size, 1)))
-        for start in range(0, len(self._windows), most):
-            yield np.ascontiguousarray(self._windows[start : start + most])
+    @cached_property
+    def _most(self) -> int:
+        """So many signals at once that all that is watched of them fits into the budget."""
+        return max(1, self._budget // max(sum(self._sizes.values()), 1))
 
     @cached_property
     def _sizes(self) -> dict[str, int]:
-        """Bytes of each value for one window; shapes may be symbolic, so it is run."""
-        session = _session(_reduced(self._proto, self.names, ("Size",)))
-        sizes = session.run(None, {self._input: self._windows[:1]})
+        """Bytes of each value for one signal; shapes may be symbolic, so it is run."""
+        session = _session(_reduced(self._proto, self.names, ("Size",), self._feeding.kept))
+        wanted = [f"{name}.Size" for name in self.names]
+        _, sizes = next(iter(self._feeding.run(session, wanted, 1)))
         return {name: 4 * int(size) for name, size in zip(self.names, sizes, strict=True)}
 
 
-def _watched(proto: onnx.ModelProto, operators: Collection[str]) -> list[str]:
+def _watched(
+    proto: onnx.ModelProto, operators: Collection[str], without: Collection[str]
+) -> list[str]:
     graph = proto.graph
     given = {tensor.name for tensor in graph.initializer}
     floats = {
@@ -156,17 +168,20 @@ def _watched(proto: onnx.ModelProto, operators: Collection[str]) -> list[str]:
     touched = (
         name
         for node in graph.node
-        if node.op_type in operators
+        if node.op_type in operators and node.name not in without
         for name in (*node.input, *node.output)
     )
     return [name for name in dict.fromkeys(touched) if name in floats and name not in given]
 
 
 def _reduced(
-    proto: onnx.ModelProto, names: Sequence[str], operators: Sequence[str]
+    proto: onnx.ModelProto,
+    names: Sequence[str],
+    operators: Sequence[str],
+    kept: Collection[str],
 ) -> onnx.ModelProto:
-    """The graph with one number per operator and value as its outputs."""
-    model = _fetched(proto, ())
+    """The graph with one number per operator and value as its outputs, beside those kept."""
+    model = _fetched(proto, (), kept)
     readers: Mapping[str, list[onnx.NodeProto]] = {name: [] for name in names}
     for operator in operators:
         kind = onnx.TensorProto.INT64 if operator == "Size" else onnx.TensorProto.FLOAT
@@ -187,11 +202,14 @@ def _reduced(
     return model
 
 
-def _fetched(proto: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The graph with values of its own as its outputs."""
+def _fetched(
+    proto: onnx.ModelProto, names: Sequence[str], kept: Collection[str]
+) -> onnx.ModelProto:
+    """The graph with values of its own as its outputs, beside those kept."""
     model = onnx.ModelProto()
     model.CopyFrom(proto)
     del model.graph.output[:]
+    model.graph.output.extend(value for value in proto.graph.output if value.name in kept)
     model.graph.output.extend(
         onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         for name in names

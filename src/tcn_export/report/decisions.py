@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tcn_export.report.facts import MICROSECONDS, coverage_line
+from tcn_export.report.quantization import calibrated_on
 from tcn_export.report.words import decibel, number
 
 _MOST_CLASSES = 30
@@ -148,7 +149,7 @@ def quantization_lines(entries: Mapping[str, Any]) -> list[tuple[str, str]]:
     how = ", ".join([found["calibration"], *_improved(found)])
     lines = [
         ("on integers", coverage_line(found)),
-        ("calibration", f"{how}, over {found['windows']} windows"),
+        ("calibration", f"{how}, over {calibrated_on(found)}"),
     ]
     if found.get("dialect"):
         lines.append(("made for", str(found["dialect"])))

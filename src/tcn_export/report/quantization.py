@@ -43,6 +43,14 @@ def recipe_words(recipe: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+def calibrated_on(entry: Mapping[str, Any]) -> str:
+    """What a graph was calibrated on."""
+    if "streams" not in entry:
+        return f"{entry['windows']} windows"
+    count = entry["streams"]
+    return f"{count} stream{'' if count == 1 else 's'}, with states carried"
+
+
 def saturation_words(entry: Mapping[str, Any]) -> str | None:
     """One sentence about what saturates without VNNI; None where nothing does."""
     found = entry.get("saturation")
@@ -65,7 +73,7 @@ def _coverage(entry: Mapping[str, Any]) -> str:
     integer, total = coverage["integer_convolutions"], coverage["convolutions"]
     done = f"{integer} of {total} convolutions on integers"
     left = coverage["left_in_float"]
-    how = f"{recipe_words(entry)} over {entry['windows']} windows"
+    how = f"{recipe_words(entry)} over {calibrated_on(entry)}"
     named = bool(left) and not entry.get("in_float")
     return f"{done}, {how}" + (f"; in float: {', '.join(left)}" if named else "")
 

@@ -31,6 +31,8 @@ _METRICS = {
     "mean_squared_error": "mean squared error",
     "rms_noise": "noise",
     "rms_error_moved": "error moved",
+    "sqnr_db_worst_tenth": "signal to noise, worst tenth",
+    "sqnr_db_last_tenth": "signal to noise, last tenth",
     "interrupted": "values changed by an interruption",
     "reset": "values changed by a reset",
 }

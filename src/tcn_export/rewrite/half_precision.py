@@ -12,7 +12,7 @@ binary16). So some nodes stay in float32, each with its reason:
 
 - element-wise nodes that read the raw input. A sensor that rests at 101,325 Pa has its signal
   in the last digits, which float16 does not have; once the mean is taken off, it has.
-- sums over many steps, and exponentials;
+- sums over many steps, those over a stream with all that carries them, and exponentials;
 - QuantizeLinear and DequantizeLinear, whose scales are float32, and what computes in integers
   between them;
 - a node that reads, gives or holds a number beyond 65504, as was measured, or whose weights
@@ -28,7 +28,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from tcn_export.graph import Refusal
+from tcn_export.graph import ADDS_UP_KEY, Refusal
 from tcn_export.rewrite.base import Outcome, Rewrite, add_initializer
 
 LARGEST = float(np.finfo(np.float16).max)
@@ -102,6 +102,8 @@ class HalfPrecision(Rewrite):
             return "scales of integers stay float32"
         if any(_made_by(value, _QUANTIZES) for value in node.inputs):
             return "it computes in integers"
+        if ADDS_UP_KEY in node.metadata_props:
+            return "it adds up over a stream, and float16 would lose or exceed the sum"
         if reads_raw:
             return "raw sensor values may rest far from zero, where float16 is coarse"
         if node.op_type in _SUMS:

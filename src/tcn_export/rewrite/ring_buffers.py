@@ -140,9 +140,7 @@ class Rings:
         ahead, sizes, starts, lengths = [], [], [], []
         for ring in rings:
             for value, lag in ring.columns():
-                ahead.append(
-                    ring.sizes[value] - lag
-                )  # as far away as -lag, and never negative
+                ahead.append(ring.sizes[value] - lag)  # as good as -lag, and not below 0
                 sizes.append(ring.sizes[value])
                 starts.append(ring.starts[value])
             lengths += [len(ring.columns()) - len(ring.starts), len(ring.starts)]

@@ -78,9 +78,8 @@ def _same(
 def _element_wise(form: RingForm, node: ir.Node, inputs: Inputs) -> list[ir.Value]:
     output = node.outputs[0]
     assert output.shape is not None
-    behind = len(output.shape) - form.axis_of(
-        output
-    )  # counted from the end, as axes are matched
+    # Counted from the end, as axes are matched.
+    behind = len(output.shape) - form.axis_of(output)
     given: list[ir.Value | None] = []
     for value in node.inputs:
         if value is None or value in inputs:
@@ -151,10 +150,8 @@ def _product(form: RingForm, node: ir.Node, inputs: Inputs) -> list[ir.Value] | 
             continue
         assert value is not None
         assert value.shape is not None
-        if (
-            form.axis_of(value) != len(value.shape) - (2 if is_left else 1)
-            or len(value.shape) != 3
-        ):
+        rank = len(value.shape)
+        if rank != 3 or form.axis_of(value) != rank - (2 if is_left else 1):
             return None
         matrix = array if is_left else array.T
         constant = form.graph.constant(f"{other.name if other else ''}/matrix", matrix)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,14 @@ class StreamGraph:
         if like is not None:
             node.metadata_props.update(like.metadata_props)
         self._nodes.append(node)
+
+    @contextmanager
+    def marking(self, key: str) -> Iterator[None]:
+        """Write a key of metadata on every node that is added meanwhile."""
+        start = len(self._nodes)
+        yield
+        for node in self._nodes[start:]:
+            node.metadata_props[key] = "1"
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """A constant; equal ones are made once."""

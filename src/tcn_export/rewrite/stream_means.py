@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from tcn_export.graph import ADDS_UP_KEY
 from tcn_export.rewrite.stream_graph import with_steps
 from tcn_export.timeline.schedule import Intake
 
@@ -28,7 +29,10 @@ def take_mean(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> i
         value: What it read.
         steps: So many of the last steps count; 0 for all since the stream began.
     """
-    return _running(form, node, value) if steps == 0 else _of_last(form, node, value, steps)
+    with form.graph.marking(ADDS_UP_KEY):
+        if steps == 0:
+            return _running(form, node, value)
+        return _of_last(form, node, value, steps)
 
 
 def _of_last(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> ir.Value:

@@ -49,23 +49,27 @@ def stream_by_concat(graph: Graph, timeline: Timeline, schedule: Schedule) -> Gr
     model = checked(form.build())
     states = form.graph.states
     step = Step("stream[concat]", len(states), (), time.perf_counter() - start)
-    signature = streaming_signature(graph, schedule, model, form.graph)
+    signature = streaming_signature(graph, schedule, model, form.graph, timeline)
     return Graph(model, signature, (*graph.history, step))
 
 
 def streaming_signature(
-    graph: Graph, schedule: Schedule, model: ir.Model, made: StreamGraph
+    graph: Graph,
+    schedule: Schedule,
+    model: ir.Model,
+    made: StreamGraph,
+    timeline: Timeline,
 ) -> Signature:
-    """What a hop takes and gives."""
+    """What a hop takes and gives; steps that a stride has thinned out are steps too."""
     delays = {value.name: flow.delay for value, flow in schedule.flows.items()}
-    axes = {value.name: schedule.axes[value] for value in schedule.flows}
+    axes = {value.name: timeline.tracks[value].axis for value in schedule.flows}
     shapes = {
         value.name: tuple(n if isinstance(n, int) else str(n.value) for n in value.shape or ())
         for value in (*model.graph.inputs, *model.graph.outputs)
     }
 
     def spec(old: TensorSpec) -> TensorSpec:
-        axis, delay = axes.get(old.name), delays.get(old.name, 0)
+        axis, delay = axes.get(old.name, old.time_axis), delays.get(old.name, 0)
         return replace(old, shape=shapes[old.name], time_axis=axis, delay=delay)
 
     signature = graph.signature

@@ -5,9 +5,9 @@
 For a hop of one step. Values have no time axis: (batch, channels, 1) becomes (batch,
 channels), a convolution the product with a matrix. All old steps are read at once from a few
 ring buffers and all new ones written at once (`ring_buffers`), so that a layer is little more
-than its product. Branches of different delay read steps of different age. Exact, as is the form by
-`stream_by_concat`: each step is the same sum of the same terms, and rows of zeros are the
-padding before step 0. A value that waits for steps to come is written as zeros until its
+than its product. Branches of different delay read steps of different age. Exact, as is the
+form by `stream_by_concat`: each step is the same sum of the same terms, and rows of zeros are
+the padding before step 0. A value that waits for steps to come is written as zeros until its
 step 0.
 """
 
@@ -24,11 +24,12 @@ from tcn_export.rewrite.base import Refused, checked
 from tcn_export.rewrite.ring_buffers import Lags, Rings
 from tcn_export.rewrite.ring_layers import convolve, pool
 from tcn_export.rewrite.ring_nodes import flat
+from tcn_export.rewrite.ring_shifts import end_time, is_shift, shift
 from tcn_export.rewrite.stream_graph import StreamGraph, with_steps
-from tcn_export.rewrite.stream_nodes import carry_over, padding_of
-from tcn_export.rewrite.streaming import SHIFTS, streaming_signature
+from tcn_export.rewrite.stream_nodes import carry_over
+from tcn_export.rewrite.streaming import streaming_signature
 from tcn_export.timeline.analysis import Timeline
-from tcn_export.timeline.passage import SAME_STEP, Window
+from tcn_export.timeline.passage import Window
 from tcn_export.timeline.rules import SHAPE_ONLY
 from tcn_export.timeline.schedule import Schedule
 
@@ -54,7 +55,7 @@ def stream_by_ring(graph: Graph, timeline: Timeline, schedule: Schedule) -> Grap
     model = checked(form.build())
     states = form.graph.states
     step = Step("stream[ring]", len(states), (), time.perf_counter() - start)
-    signature = streaming_signature(graph, schedule, model, form.graph)
+    signature = streaming_signature(graph, schedule, model, form.graph, timeline)
     return Graph(model, signature, (*graph.history, step))
 
 
@@ -101,10 +102,8 @@ class RingForm:
 
     def lags(self, node: ir.Node, output: int, position: int) -> Lags:
         """How old the steps of an input are that a step of an output reads."""
-        intake, end = (
-            self.schedule.intakes[node, output, position],
-            self.schedule.ends.get(node),
-        )
+        intake = self.schedule.intakes[node, output, position]
+        end = self.schedule.ends.get(node)
         if end is not None:
             if end.kind == "mean":
                 raise Refused(f"`{node.name}` ({node.op_type}) takes a mean over time")
@@ -194,13 +193,13 @@ class RingForm:
     def _node(self, node: ir.Node) -> None:
         flows = [i for i, v in enumerate(node.inputs) if v in self.schedule.flows]
         if not flows:
-            self._add(node, [None if v is None else self[v] for v in node.inputs])
+            self.add(node, [None if v is None else self[v] for v in node.inputs])
         elif node.op_type in SHAPE_ONLY:
             raise Refused(f"`{node.name}` ({node.op_type}) tells sizes of a value with steps")
         elif node in self.schedule.ends:
-            self._end(node)
-        elif self._is_shift(node, flows[0]):
-            self._shift(node, flows[0])
+            end_time(self, node)
+        elif is_shift(self, node, flows[0]):
+            shift(self, node, flows[0])
         elif node.op_type == "Conv":
             self.arrive(node.outputs[0], convolve(self, node))
         elif node.op_type in POOLS:
@@ -231,7 +230,7 @@ class RingForm:
             value.type = old.type
             self.arrive(old, self.without_time(old, value))
 
-    def _add(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+    def add(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
         """A node as it is, where time has ended."""
         new = ir.node(node.op_type, inputs, domain=node.domain, num_outputs=len(node.outputs))
         new.attributes.update(node.attributes)
@@ -241,63 +240,10 @@ class RingForm:
             value.type = old.type
             self.arrive(old, value)
 
-    def _is_shift(self, node: ir.Node, position: int) -> bool:
-        """Whether a node moves steps along time, and does nothing else."""
-        passages = self.timeline.passages[node]
-        return node.op_type in SHIFTS and any(p.reads[position] != SAME_STEP for p in passages)
-
-    def _shift(self, node: ir.Node, position: int) -> None:
-        value = node.inputs[position]
-        assert value is not None
-        for i, output in enumerate(node.outputs):
-            if not (output.uses() or output.is_graph_output()):
-                continue
-            self._same_beside_time(node, value, output)
-            lags = self.lags(node, i, position)
-            step = self.read(value, lags)
-            padding = padding_of(node, output, self.axis_of(value))
-            if padding and self.schedule.intakes[node, i, position].is_padded:
-                since = self.schedule.flows[value].delay + lags[0]
-                step = self.padded(value, step, (since,), padding)
-            self.arrive(output, step)
-
-    def _same_beside_time(self, node: ir.Node, value: ir.Value, output: ir.Value) -> None:
-        axis = self.axis_of(value)
-        assert value.shape is not None
-        assert output.shape is not None
-        pairs = enumerate(zip(value.shape, output.shape, strict=True))
-        if any(i != axis and before != after for i, (before, after) in pairs):
-            raise Refused(f"`{node.name}` ({node.op_type}) crops or pads other axes with time")
-
-    def _end(self, node: ir.Node) -> None:
-        value = node.inputs[0]
-        assert value is not None
-        lags = self.lags(node, 0, 0)
-        if node.op_type == "Gather":
-            self.arrive(node.outputs[0], self.read(value, lags))
-            return
-        steps = self._in_order(value, lags)
-        if node.op_type == "Slice":
-            self._same_beside_time(node, value, node.outputs[0])
-            self.arrive(node.outputs[0], steps)
-            return
-        self._add(node, [steps, *(None if v is None else self[v] for v in node.inputs[1:])])
-
-    def _in_order(self, value: ir.Value, lags: Lags) -> ir.Value:
-        """Steps with their time axis where the value has it."""
-        if lags == (0,):
-            return self.with_time(value, self[value])
-        steps = self.read_apart(value, lags)
-        if self.axis_of(value) == 1:
-            return steps
-        return self.graph.node("Transpose", [steps], f"{value.name}/last", {"perm": [0, 2, 1]})
-
     def _answer(self, output: ir.Value) -> ir.Value:
         """What the caller of a step gets for an output of the window's graph."""
-        new, shape = (
-            self._plain[output] if output in self._plain else self[output],
-            output.shape,
-        )
+        new = self._plain[output] if output in self._plain else self[output]
+        shape = output.shape
         node = None
         if output in self.schedule.flows:
             axis = self.axis_of(output)

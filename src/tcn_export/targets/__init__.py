@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import cast
 
 from tcn_export import extras
-from tcn_export.graph import Signature
-from tcn_export.targets.base import Artifact, Mode, Runner, Target
+from tcn_export.data import Array
+from tcn_export.graph import BATCH, Signature
+from tcn_export.targets.base import Artifact, Mode, Runner, Stepper, Target, symbol_sizes
 from tcn_export.targets.streamed import StreamedRunner
 
 _MODULES = {
@@ -40,6 +42,21 @@ def open_runner(artifact: Artifact, threads: int = 0) -> Runner:
     """
     stepper = load_target(artifact.target).runner(artifact, threads)
     return whole(stepper, artifact.mode, artifact.signature)
+
+
+def timed(runner: Runner, signature: Signature, feeds: Mapping[str, Array]) -> Runner:
+    """What is timed of a runner: of a stream a hop as a session takes it, unchecked."""
+    if not isinstance(runner, Stepper):
+        return runner
+    runner.prepare(symbol_sizes(signature, feeds).get(BATCH, 1))
+    return Unchecked(runner)
+
+
+class Unchecked:
+    """A runner of hops that is known to be fed right."""
+
+    def __init__(self, stepper: Stepper) -> None:
+        self.run, self.reset = stepper.step, stepper.reset
 
 
 def whole(runner: Runner, mode: Mode, signature: Signature) -> Runner:

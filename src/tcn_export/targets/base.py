@@ -40,7 +40,7 @@ class Runner(Protocol):
     States (`Signature.states`) are neither fed nor returned: the runner carries them.
     """
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """Compute all outputs, by name, and carry the states.
 
         Raises:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 import onnxruntime as ort
 
 from tcn_export.data import Array
 from tcn_export.graph import Graph
+from tcn_export.targets.base import symbol_sizes
 from tcn_export.targets.session import session_options
+from tcn_export.targets.states import CarriedStates
+from tcn_export.targets.streamed import chunks, count_hops
 
 
 def largest_values(graph: Graph, feeds: Iterable[Mapping[str, Array]]) -> dict[str, float]:
     """Largest absolute value of every float32 input, output and value in between, by name.
 
     The graph itself reduces each value to one number, so that a batch takes no more memory
-    than a run without measuring.
+    than a run without measuring. Whole signals go through a stream hop by hop.
 
     Args:
         graph: The float32 graph.
@@ -29,9 +32,12 @@ def largest_values(graph: Graph, feeds: Iterable[Mapping[str, Array]]) -> dict[s
         providers=["CPUExecutionProvider"],
     )
     largest = dict.fromkeys(watched, 0.0)
-    names = list(watched.values())
-    for feed in feeds:
-        maxima = session.run(names, dict(feed))
+    names, states = list(watched.values()), CarriedStates(graph.signature.states)
+    carried = [pair.output for pair in graph.signature.states]
+    for feed in _calls(graph, feeds, states):
+        outputs = session.run([*names, *carried], feed)
+        maxima = outputs[: len(names)]
+        states.carry(dict(zip(carried, outputs[len(names) :], strict=True)))
         for name, value in zip(watched, maxima, strict=True):
             # of NaN and a number max() may return either; NaN counts as beyond every limit
             largest[name] = max(
@@ -40,11 +46,33 @@ def largest_values(graph: Graph, feeds: Iterable[Mapping[str, Array]]) -> dict[s
     return largest
 
 
+def _calls(
+    graph: Graph, feeds: Iterable[Mapping[str, Array]], states: CarriedStates
+) -> Iterator[dict[str, Array]]:
+    """What the graph takes in each call: the feeds, or the hops of each with the states.
+
+    Args:
+        graph: Of a window, or of one hop.
+        feeds: Windows, or whole signals.
+        states: Given what each call leaves before the next one is asked for.
+    """
+    if not graph.signature.states:
+        yield from map(dict, feeds)
+        return
+    for feed in feeds:
+        states.reset()
+        for hop in range(count_hops(graph.signature, feed)):
+            chunk = chunks(graph.signature, feed, hop)
+            yield {**chunk, **states.inputs(symbol_sizes(graph.signature, chunk))}
+
+
 def _with_maxima(graph: Graph) -> tuple[ir.Model, dict[str, str]]:
     """The graph with one number per value as its outputs, and the names of those."""
     model = graph.model.clone()
     values = [value for value in model.graph.inputs if not value.is_initializer()]
     values += [value for node in model.graph for value in node.outputs]
+    kept = {pair.output for pair in graph.signature.states}
+    states = [value for value in model.graph.outputs if value.name in kept]
     model.graph.outputs.clear()
     watched = {}
     for value in values:
@@ -59,4 +87,5 @@ def _with_maxima(graph: Graph) -> tuple[ir.Model, dict[str, str]]:
         model.graph.extend([size, most])
         model.graph.outputs.append(most.outputs[0])
         watched[value.name] = most.name
+    model.graph.outputs.extend(states)
     return model, watched

@@ -23,6 +23,7 @@ class StreamedRunner:
 
     Every run begins anew. Answers at every step lack those that the signal is too short for:
     the last ``delay`` ones. Of answers that a stream gives once per hop it is the last one.
+    Of more signals than ``runner.most_streams``, where it has that, some run after the others.
 
     Args:
         runner: Takes one hop, and carries the states.
@@ -40,20 +41,58 @@ class StreamedRunner:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; see `Runner.run`."""
         hops = count_hops(self.signature, feeds)
+        signals = len(next(iter(feeds.values())))
+        most = getattr(self.runner, "most_streams", signals)
+        parts = [
+            self._run({n: array[start : start + most] for n, array in feeds.items()}, hops)
+            for start in range(0, max(signals, 1), most or 1)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, feeds: Mapping[str, Array], hops: int) -> dict[str, Array]:
         self.runner.reset()
-        outputs = [self.runner.run(chunks(self.signature, feeds, hop)) for hop in range(hops)]
-        joined = join_hops(self.signature, outputs)
-        return {
-            spec.name: _from_the_first(spec, joined[spec.name])
-            for spec in self.signature.outputs
-        }
+        # The first hop is checked; after it the others are known to fit.
+        first = self.runner.run(chunks(self.signature, feeds, 0))
+        step = getattr(self.runner, "step", self.runner.run)
+        whole = [_Whole(spec, first[spec.name], hops) for spec in self.signature.outputs]
+        for hop in range(1, hops):
+            given = step(chunks(self.signature, feeds, hop))
+            for values in whole:
+                values.take(hop, given)
+        return {values.name: values.reached() for values in whole}
 
 
-def _from_the_first(spec: TensorSpec, steps: Array) -> Array:
-    """Without the steps before step 0 of an output."""
-    if spec.time_axis is None:
-        return steps
-    return steps[(slice(None),) * spec.time_axis + (slice(spec.delay, None),)]
+class _Whole:
+    """An output of all hops, in memory that is taken once."""
+
+    def __init__(self, spec: TensorSpec, first: Array, hops: int) -> None:
+        self.name = spec.name
+        self._axis = spec.time_axis
+        self._delay = spec.delay
+        self._values = first
+        if self._axis is not None:
+            shape = list(first.shape)
+            shape[self._axis] *= hops
+            self._values = np.empty(shape, first.dtype)
+            self.take(0, {self.name: first})
+
+    def take(self, hop: int, given: Mapping[str, Array]) -> None:
+        """Keep the answer to a hop; of answers without steps the last one stays."""
+        value = given[self.name]
+        if self._axis is None:
+            self._values = value
+            return
+        size = value.shape[self._axis]
+        steps = slice(hop * size, (hop + 1) * size)
+        self._values[(slice(None),) * self._axis + (steps,)] = value
+
+    def reached(self) -> Array:
+        """The answers, without those before step 0."""
+        if self._axis is None:
+            return np.array(self._values)
+        return self._values[(slice(None),) * self._axis + (slice(self._delay, None),)]
 
 
 def join_hops(
@@ -100,5 +139,5 @@ def chunks(signature: Signature, feeds: Mapping[str, Array], hop: int) -> dict[s
         size = int(spec.shape[spec.time_axis])
         index = [slice(None)] * len(spec.shape)
         index[spec.time_axis] = slice(hop * size, (hop + 1) * size)
-        given[spec.name] = np.ascontiguousarray(feeds[spec.name][tuple(index)])
+        given[spec.name] = feeds[spec.name][tuple(index)]
     return given

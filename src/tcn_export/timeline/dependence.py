@@ -56,6 +56,11 @@ class Dependence:
         return reduce(Reach.union, alike)
 
     @property
+    def receptive_field(self) -> int | None:
+        """Steps from the first to the last that an answer depends on; None where unknown."""
+        return None if self.reach is None else self.reach.receptive_field
+
+    @property
     def causal(self) -> bool | None:
         """Whether no step that is read depends on later ones; None where nobody knows."""
         if self.looks_ahead:

@@ -9,7 +9,7 @@ from tcn_export.timeline.passage import Window, array_of, size_of
 
 
 def last_steps(timeline: Timeline, node: ir.Node) -> int | None:
-    """How many steps a Slice keeps that counts from the end; None where that is all of them."""
+    """How many steps a Slice keeps that counts from the end; None where it keeps all."""
     if node.op_type != "Slice":
         return None
     value = node.inputs[0]

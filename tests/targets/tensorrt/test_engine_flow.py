@@ -6,16 +6,18 @@ TensorRT; what runs on TensorRT is in test_gpu.
 
 from __future__ import annotations
 
-import ctypes
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from targets.stateful import CHANNELS, DILATIONS, KERNEL, WIDTH, weights, whole
+from targets.streams import CASES, signals, streamed
+from targets.tensorrt.host_device import HostMemory, SessionEngine, open_on_host
 from tcn_export.errors import BundleError, DataError, TargetUnavailableError
 from tcn_export.parity.tolerance import float32_limit
-from tcn_export.targets.tensorrt.engine import EngineRunner, largest_batch
+from tcn_export.targets import onnxruntime
+from tcn_export.targets.tensorrt.engine import largest_batch
 
 STATES = [("past_0", "present_0"), ("past_1", "present_1")]
 SHAPES = {
@@ -23,53 +25,6 @@ SHAPES = {
     "y": (-1, WIDTH, 1), "present_0": (-1, CHANNELS, 2), "present_1": (-1, WIDTH, 8),
 }  # fmt: skip
 INPUTS = ("x", "past_0", "past_1")
-
-
-class HostMemory:
-    """What `Cuda` offers, in host memory; captured launches keep their addresses."""
-
-    def __init__(self) -> None:
-        self.stream = SimpleNamespace(value=1)
-        self.blocks: dict[int, ctypes.Array] = {}
-        self.captured: list | None = None
-        self.launches = 0
-
-    def allocate(self, size):
-        block = ctypes.create_string_buffer(b"\xff" * size, size)  # not zeros: NaN
-        self.blocks[ctypes.addressof(block)] = block
-        return ctypes.addressof(block)
-
-    def free(self, address):
-        del self.blocks[address]
-
-    def upload(self, address, array):
-        assert len(self.blocks[address]) == array.nbytes
-        ctypes.memmove(address, array.tobytes(), array.nbytes)
-
-    def download(self, array, address):
-        assert len(self.blocks[address]) == array.nbytes
-        ctypes.memmove(array.ctypes.data, address, array.nbytes)
-
-    def clear(self, address, size):
-        ctypes.memset(address, 0, size)
-
-    def synchronize(self):
-        assert self.captured is None, "a stream that captures cannot be waited for"
-
-    def begin_capture(self):
-        self.captured = []
-
-    def end_capture(self):
-        captured, self.captured = self.captured, None
-        return captured
-
-    def launch(self, executable):
-        self.launches += 1
-        for call in executable:
-            call()
-
-    def destroy(self, executable):
-        executable.clear()
 
 
 class StatefulStandIn:
@@ -138,16 +93,7 @@ class StatefulStandIn:
 
 def open_runner(cuda_graph=False, states=STATES, largest=4, stand_in=StatefulStandIn):
     memory = HostMemory()
-    engine = stand_in(memory)
-    severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
-    trt = SimpleNamespace(
-        ILogger=type("ILogger", (), {"Severity": severity}),
-        Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=lambda plan: engine),
-        TensorIOMode=SimpleNamespace(INPUT="in"),
-        __name__="tensorrt",
-        __version__="0",
-    )
-    return EngineRunner(trt, b"", memory, states, cuda_graph, largest), memory
+    return open_on_host(stand_in(memory), memory, states, cuda_graph, largest), memory
 
 
 def signal(batch, steps):
@@ -269,3 +215,28 @@ def test_inputs_of_another_type_never_reach_the_device():
 def test_the_largest_batch_is_that_of_the_narrowest_input():
     assert largest_batch({"a": [[1, 2], [1, 2], [8, 2]], "b": [[1], [1], [4]]}) == 4
     assert largest_batch({}) > 10**6
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_state_is_carried_as_the_signature_says(name, cuda_graph):
+    """Counters in int64, states without streams, and those whose first axis is another."""
+    graph, _ = streamed(CASES[name])
+    artifact, memory = onnxruntime.build(graph, "float32"), HostMemory()
+    states = [(state.input, state.output) for state in graph.signature.states]
+    engine = SessionEngine(artifact.files["model.onnx"], memory)
+    running = open_on_host(engine, memory, states, cuda_graph)
+    (spec,) = graph.signature.outputs
+    for batch in (1, 2, 2, 1):
+        running.reset()
+        plain = onnxruntime.runner(artifact, threads=1)
+        whole_signal = signals(CASES[name], batch, hops=12, seed=batch)
+        for chunk in np.split(whole_signal, 12, axis=2):
+            feeds = {"signal": np.ascontiguousarray(chunk)}
+            expected = plain.run(feeds)[spec.name]
+            np.testing.assert_array_equal(running.run(feeds)[spec.name], expected)
+
+
+def test_the_largest_batch_is_not_read_off_the_states():
+    profiles = {"a": [[1, 2], [1, 2], [8, 2]], "past_a": [[2, 1], [2, 1], [2, 8]]}
+    assert largest_batch(profiles, [("past_a", "present_a")]) == 8

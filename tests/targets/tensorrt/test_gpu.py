@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from support import run
-from targets.stateful import CHANNELS, stateful_graph, whole
+from targets.stateful import CHANNELS, whole
+from targets.tensorrt.conftest import UNSUPPORTED, stateful_deployment
 from tcn_export.bench import measure_latency
 from tcn_export.bundle import load_bundle
 from tcn_export.cli.export import main as export_command
@@ -21,42 +22,12 @@ from tcn_export.cli.verify import main as verify_command
 from tcn_export.errors import BundleError
 from tcn_export.parity.metrics import sqnr_db
 from tcn_export.parity.tolerance import float32_limit
-from tcn_export.progress import Silent
-from tcn_export.targets.tensorrt import target
-from tcn_export.targets.tensorrt.deployment import deploy
 from tcn_export.targets.tensorrt.probe import probe
 from tcn_export.targets.tensorrt.runner import open_engine
-from tcn_export.targets.tensorrt.settings import TensorRTSettings
 
 pytestmark = pytest.mark.gpu
 USER_MODELS = {"tcn_har": (9, 512), "tcn_wide": (16, 1024), "resnet_ecg": (12, 1000)}
 on_the_device = pytest.mark.usefixtures("device")
-UNSUPPORTED = "does not support this compute capability"
-
-
-def stateful_deployment(cuda_graph: bool = False):
-    graph = stateful_graph()
-    settings = TensorRTSettings(batch=2).to_json(graph.signature, (1, 1, 1), cuda_graph)
-    return deploy(target.build(graph, "float32", settings), graph.model, Silent())
-
-
-@pytest.fixture(scope="module")
-def refusal():
-    """Why the library does not take the first device, in NVIDIA's words; "" where it does."""
-    found = probe()
-    reason = found.why_not()
-    if reason is not None:
-        pytest.skip(f"{reason} ({found.driver.problem or 'TensorRT is missing'})")
-    missing = stateful_deployment().missing
-    return missing if UNSUPPORTED in missing else ""
-
-
-@pytest.fixture(scope="module")
-def device(refusal):
-    """The first device; skips with the reason where nothing can be built and run on it."""
-    if refusal:
-        pytest.skip(refusal)
-    return probe().driver.devices[0]
 
 
 def export(out, *arguments):

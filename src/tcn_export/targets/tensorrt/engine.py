@@ -54,7 +54,7 @@ class EngineRunner:
         largest_batch: int = 2**31,
         dla_core: int | None = None,
     ) -> None:
-        self._cuda, self._largest = cuda, largest_batch
+        self._cuda, self.most_streams = cuda, largest_batch
         self._journal = Journal()
         self._logger = make_logger(trt, self._journal)
         self._runtime = created(trt, lambda: trt.Runtime(self._logger), self._journal)
@@ -99,16 +99,16 @@ class EngineRunner:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Compute all outputs, by name; states are kept for the next call."""
         batch = len(next(iter(feeds.values())))
-        if batch <= self._largest:
+        if batch <= self.most_streams:
             return self._run(feeds)
         if self._carried:
             raise DataError(
-                f"the engine was built for {self._largest} streams at once, but {batch} came. "
-                "Export it with a larger --trt-batch."
+                f"the engine was built for {self.most_streams} streams at once, but {batch} "
+                "came. Export it with a larger --trt-batch."
             )
         parts = []
-        for start in range(0, batch, self._largest):
-            part = slice(start, start + self._largest)
+        for start in range(0, batch, self.most_streams):
+            part = slice(start, start + self.most_streams)
             parts.append(self._run({name: array[part] for name, array in feeds.items()}))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -153,8 +153,9 @@ class EngineRunner:
         context = self.context
         batch = next(iter(shapes.values()))[0]
         for name in self._carried:
-            fixed = tuple(self.engine.get_tensor_shape(name))
-            shapes = {**shapes, name: (batch, *fixed[1:])}
+            # Where a state has the streams, and whether it has, the engine knows.
+            sizes = self.engine.get_tensor_shape(name)
+            shapes = {**shapes, name: tuple(batch if n == -1 else n for n in sizes)}
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 raise DataError(
@@ -213,9 +214,18 @@ class EngineRunner:
         return int(np.prod(self._shapes[name])) * np.dtype(self._dtypes[name]).itemsize
 
 
-def largest_batch(profiles: Mapping[str, Sequence[Sequence[int]]]) -> int:
-    """The largest batch of the shapes that an engine was built for."""
-    return min((int(largest[0]) for _, _, largest in profiles.values()), default=2**31)
+def largest_batch(
+    profiles: Mapping[str, Sequence[Sequence[int]]], states: Sequence[tuple[str, str]] = ()
+) -> int:
+    """The largest batch of the shapes that an engine was built for.
+
+    Args:
+        profiles: Smallest, usual and largest shape of inputs and states.
+        states: Input and output name of every state, whose first axis may be another.
+    """
+    carried = dict(states)
+    largest = (int(p[2][0]) for name, p in profiles.items() if name not in carried)
+    return min(largest, default=2**31)
 
 
 def _make_context(

@@ -11,6 +11,8 @@ from typing import Any
 from tcn_export.errors import TargetUnavailableError
 
 _LAST_REMARKS = 12
+_BINDING = "Int64 binding"
+"""Of a counter among the states: `EngineRunner` takes every type from the engine."""
 
 
 class Journal:
@@ -43,7 +45,8 @@ def make_logger(trt: Any, journal: Journal) -> Any:
         def log(self, level: Any, message: str) -> None:
             """Called by NVIDIA's code, from any thread."""
             if level in (severity.INTERNAL_ERROR, severity.ERROR, severity.WARNING):
-                journal.remarks.append(message)
+                if not message.rstrip(".").endswith(_BINDING):
+                    journal.remarks.append(message)
             elif message.startswith("Layers:\n"):
                 journal.layers = message
 

@@ -34,6 +34,11 @@ class TensorRTRunner:
         self.loaded = engine
         self.signature = signature
 
+    @property
+    def most_streams(self) -> int:
+        """So many signals can be streamed at once."""
+        return self.loaded.most_streams
+
     def reset(self) -> None:
         """Forget the states; see `Runner.reset`."""
         self.loaded.reset()
@@ -74,7 +79,7 @@ def open_engine(artifact: Artifact, cuda_graph: bool | None = None) -> TensorRTR
     check_sidecar(sidecar, plan, model, module, trt.__version__, found.driver.devices[0])
     states = [(state.input, state.output) for state in artifact.signature.states]
     use_graph = settings["cuda_graph"] if cuda_graph is None else cuda_graph
-    largest = largest_batch(settings["profiles"])
+    largest = largest_batch(settings["profiles"], states)
     engine = EngineRunner(trt, plan, Cuda(), states, use_graph, largest, settings["dla_core"])
     return TensorRTRunner(engine, artifact.signature)
 
