@@ -131,10 +131,7 @@ class _Drawn:
         return side
 
     def layer(self, stride=1):
-        if stride > 1:
-            kinds = [self.conv, self.pool]
-        else:
-            kinds = [self.conv, self.conv, self.pool]
+        kinds = [self.conv, self.pool] if stride > 1 else [self.conv, self.conv, self.pool]
         if self.depth < 1:
             kinds += [self.branches]
         if stride == 1:

