@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from tcn_export.data import BATCH_WINDOWS, Windows
 from tcn_export.export_data import ExportData
 from tcn_export.options import ExportOptions
 from tcn_export.parity import windows as parity_windows
@@ -142,7 +143,9 @@ def _judge_windows(
     name = gate.signature.inputs[0].name
     outputs = tuple(spec.name for spec in gate.signature.outputs)
     windows = data.parity
-    with progress.stage(f"Comparing on {data.name}", len(windows)) as advance:
+    with progress.stage(f"Comparing on {data.name}", _work(runner, windows)) as advance:
+        if isinstance(runner, StreamedRunner):
+            runner.advance = advance
         comparisons = parity_windows.compare(
             windows,
             outputs,
@@ -150,6 +153,8 @@ def _judge_windows(
             references.windows,
             gate.is_classification,
         )
+        if isinstance(runner, StreamedRunner):
+            runner.advance = int
     rows: list[Row] = []
     for output, comparison in comparisons.items():
         held, judged = gate, windows
@@ -158,6 +163,14 @@ def _judge_windows(
         rows += parity_windows.judge_comparison(held, output, judged, comparison, limits)
     rows += _judge_drift(gate, references, runner, data)
     return rows, comparisons[outputs[0]]
+
+
+def _work(runner: Runner, windows: Windows) -> int:
+    """What is told of while windows run: each of them, and of a stream every hop of a batch."""
+    if not isinstance(runner, StreamedRunner):
+        return len(windows)
+    batches = -(-len(windows) // BATCH_WINDOWS)
+    return len(windows) + batches * (windows.x.shape[2] // runner.signature.hop)
 
 
 def _judge_drift(

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from tcn_export import machine
 from tcn_export.errors import UsageError
+from tcn_export.foreign_options import check_factory, check_foreign
 from tcn_export.graph import LONGEST
 from tcn_export.parity.tolerance import MAX_DROP_POINTS
 from tcn_export.quantize.dialects import (
@@ -24,6 +25,7 @@ from tcn_export.quantize.dialects import (
     isa_of,
 )
 from tcn_export.source.base import Layout, Told
+from tcn_export.stream_options import RUNNING, STATE_FORMS, check_stream
 from tcn_export.targets import TARGETS
 from tcn_export.targets.base import Mode, Precision
 from tcn_export.targets.tensorrt.settings import TensorRTSettings
@@ -47,11 +49,6 @@ LAYOUTS = {
 }
 """By target: names of equal graphs (`rewrite.plans.LAYOUTS`) that differ in speed there."""
 CALIBRATION_WINDOWS = 512
-RUNNING = "running"
-"""Given as mean: the one over all steps since the stream began."""
-STATE_FORMS = ("concat", "ring")
-"""How a stream keeps states: put in front of the new steps, or written into rings."""
-TASKS = ("classification", "regression")
 CUDA_GRAPH_TARGETS = ("cuda", "trt")
 
 
@@ -179,9 +176,9 @@ class ExportOptions:
             raise UsageError(
                 f"the length is {self.length!r}; expected 1 to {LONGEST:,} or {DYNAMIC!r}."
             )
-        _check_factory(self)
-        _check_foreign(self)
-        self._check_stream()
+        check_factory(self)
+        check_foreign(self)
+        check_stream(self)
 
     @property
     def may_quantize(self) -> bool:
@@ -227,50 +224,6 @@ class ExportOptions:
             return None
         return 0 if self.mean == RUNNING else int(self.mean.partition(":")[2])
 
-    def _check_stream(self) -> None:
-        """Raise `UsageError` where options of streams contradict others, or each other."""
-        if self.mode != "stream":
-            for name, value in (("hop", self.hop), ("mean", self.mean)):
-                if value is not None:
-                    raise UsageError(
-                        f"--{name} {value} is about streams. Give --mode stream, or leave it "
-                        "out."
-                    )
-            if self.state_form != AUTO:
-                raise UsageError(
-                    f"--state-form {self.state_form} is about streams. Give --mode stream, or "
-                    "leave it out."
-                )
-            return
-        if not 1 <= self.steps_per_hop <= LONGEST:
-            raise UsageError(f"the hop is {self.hop}; expected 1 to {LONGEST:,} steps.")
-        if self.mean is not None and self.mean != RUNNING:
-            kind, _, steps = self.mean.partition(":")
-            if kind != "window" or not steps.isascii() or not steps.isdigit():
-                raise UsageError(
-                    f"the mean is {self.mean!r}; expected {RUNNING!r}, or window:W for the "
-                    "last W steps."
-                )
-            if not 1 <= int(steps) <= LONGEST:
-                raise UsageError(f"the mean is over {steps} steps; expected 1 to {LONGEST:,}.")
-        if self.state_form == "ring" and self.steps_per_hop != 1:
-            raise UsageError(
-                f"rings take one step at a time, and the hop is {self.hop}. Use --state-form "
-                "concat, or --hop 1."
-            )
-        if self.state_form == "ring" and (self.target != "onnx" or self.may_quantize):
-            raise UsageError(
-                "rings are for float32 in ONNX Runtime on the CPU; other targets and "
-                "precisions take --state-form concat."
-            )
-        if self.precision == AUTO:
-            raise UsageError("a stream takes one precision: name float32 or int8.")
-        if self.layout != AUTO or self.keep_all_steps:
-            raise UsageError(
-                "--layout and --keep-all-steps are about windows: a stream has a form of its "
-                "own, and computes every step once. Leave them out."
-            )
-
     def _check_target(self) -> None:
         """Raise `UsageError` where the target cannot do what the other options ask."""
         if self.precision == AUTO and self.target != "onnx":
@@ -305,51 +258,3 @@ class ExportOptions:
                 f"options of TensorRT were given for the target {self.target}. Leave them "
                 "out, or give --target trt."
             )
-
-
-def _check_factory(options: ExportOptions) -> None:
-    """Raise `UsageError` where a factory's name cannot be one, or its signal is not told."""
-    if options.factory is None:
-        return
-    module, _, name = options.factory.partition(":")
-    if module.endswith(".py") or "/" in module:
-        raise UsageError(
-            f"the factory {options.factory!r} names a file; expected MODULE:NAME. Start in "
-            f"the folder of the file, with {Path(module).stem}:{name or 'NAME'}."
-        )
-    if not all(part.isidentifier() for side in (module, name) for part in side.split(".")):
-        raise UsageError(
-            f"the factory {options.factory!r} is not of the form MODULE:NAME, such as "
-            "my_models:make_tcn."
-        )
-    if options.input_shape is None:
-        raise UsageError(
-            f"which signal does the network of {options.factory} take? Give --input-shape "
-            "CHANNELS,LENGTH."
-        )
-
-
-def _check_foreign(options: ExportOptions) -> None:
-    """Raise `UsageError` where what is told of a foreign network has a wrong form."""
-    shape = options.input_shape
-    if shape is not None and not (
-        isinstance(shape, tuple | list)
-        and len(shape) == 2
-        and all(type(n) is int and 1 <= n <= LONGEST for n in shape)
-    ):
-        raise UsageError(
-            f"the input shape is {shape!r}; expected channels and length, 1 to {LONGEST:,} "
-            "each."
-        )
-    if options.factory_args is not None and not isinstance(options.factory_args, Mapping):
-        raise UsageError(
-            f"the factory's arguments are {options.factory_args!r}; expected keyword "
-            "arguments by name."
-        )
-    if options.task not in (None, *TASKS):
-        raise UsageError(f"the task {options.task!r} is none of {', '.join(TASKS)}.")
-    if options.input_layout not in (None, *get_args(Layout)):
-        raise UsageError(
-            f"the input layout {options.input_layout!r} is none of "
-            f"{', '.join(get_args(Layout))}."
-        )

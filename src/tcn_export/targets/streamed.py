@@ -5,7 +5,7 @@ Part of ``build_engine.py``: Python 3.8, numpy and the standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tcn_export.data import Array
     from tcn_export.graph import Signature, TensorSpec
     from tcn_export.targets.base import Runner
+_TOLD = 256
+"""Hops between two reports of progress."""
 
 
 class StreamedRunner:
@@ -33,6 +35,8 @@ class StreamedRunner:
     def __init__(self, runner: Runner, signature: Signature) -> None:
         self.runner = runner
         self.signature = signature
+        self.advance: Callable[[int], object] = int
+        """Told of hops that were run; nobody listens unless told to."""
 
     def reset(self) -> None:
         """Forget the states; see `Runner.reset`."""
@@ -61,6 +65,9 @@ class StreamedRunner:
             given = step(chunks(self.signature, feeds, hop))
             for values in whole:
                 values.take(hop, given)
+            if hop % _TOLD == 0:
+                self.advance(_TOLD)
+        self.advance(hops - (hops - 1) // _TOLD * _TOLD)
         return {values.name: values.reached() for values in whole}
 
 
