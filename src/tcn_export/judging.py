@@ -166,11 +166,12 @@ def _judge_windows(
 
 
 def _work(runner: Runner, windows: Windows) -> int:
-    """What is told of while windows run: each of them, and of a stream every hop of a batch."""
+    """What is told of while windows run: each of them, and of a stream every hop too."""
     if not isinstance(runner, StreamedRunner):
         return len(windows)
     batches = -(-len(windows) // BATCH_WINDOWS)
-    return len(windows) + batches * (windows.x.shape[2] // runner.signature.hop)
+    steps: int = windows.x.shape[2]
+    return len(windows) + batches * (steps // runner.signature.hop)
 
 
 def _judge_drift(

@@ -138,6 +138,11 @@ def _check_options(options: BenchOptions) -> int:
 
 def _layout(bundle: Bundle) -> Mapping[str, Any]:
     layout = bundle.manifest.layout
+    if bundle.manifest.mode == "stream":
+        raise UsageError(
+            f"{bundle.path} is a stream, which holds one form. Export it again on this "
+            "machine with --state-form auto to have them measured here."
+        )
     if layout is None:
         raise UsageError(
             f"{bundle.path} holds one graph and no candidates beside it, so there is nothing "
