@@ -73,10 +73,12 @@ def main() -> None:
               f" (eager float32: {eagers:.2e})")  # fmt: skip
     same = float((streamed.argmax(1) == double.argmax(1)).mean())
     print(f"equal top answers: {100 * same:.3f} %")
+    if manifest.precision != "float32":
+        return
     limit = float32_limit(float(own.max()), float(np.abs(double).max()))
     verdict = "within" if error.max() <= limit else "beyond"
     print(f"largest error {error.max():.3e}, {verdict} the float32 class ({limit:.3e})")
-    if manifest.precision == "float32" and error.max() > limit:
+    if error.max() > limit:
         raise SystemExit(1)
 
 

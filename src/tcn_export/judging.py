@@ -16,7 +16,11 @@ from tcn_export.parity.rows import ParityReport, Row, Stage, baseline, waive
 from tcn_export.parity.scoring import allow_undecided, tell
 from tcn_export.parity.streaming import judge_interrupted
 from tcn_export.parity.tally import Comparison
-from tcn_export.parity.tolerance import INT8_LABELLED_SQNR_DB, INT8_SQNR_DB
+from tcn_export.parity.tolerance import (
+    FLOAT16_SQNR_DB,
+    INT8_LABELLED_SQNR_DB,
+    INT8_SQNR_DB,
+)
 from tcn_export.progress import Progress
 from tcn_export.referring import References
 from tcn_export.targets import load_target, open_runner
@@ -195,6 +199,8 @@ def _judge_drift(
         drift = measure_drift(whole[spec.name], own, anew[spec.name], spec.time_axis)
         is_scored = data.parity.y is not None and spec is signature.outputs[0]
         least = INT8_LABELLED_SQNR_DB if is_scored else INT8_SQNR_DB
+        if gate.precision == "float16":
+            least = FLOAT16_SQNR_DB
         rows += judge_drift(parity_windows.FEED, spec.name, drift, least)
     return rows
 

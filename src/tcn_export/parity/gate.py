@@ -141,7 +141,7 @@ class Gate:
 
     def judge_agreement(self, feed: str, output: str, agreed: float, windows: int) -> Row:
         """Hold the share of equal answers against the int8 limit."""
-        note = f"on {windows} windows"
+        note = f"on {windows} window{'' if windows == 1 else 's'}"
         return at_least(feed, output, "agreement", agreed, INT8_AGREEMENT, note)
 
     def form(self, feed: str, output: str, fault: str | None, note: str = "") -> Row:
