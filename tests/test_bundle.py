@@ -152,7 +152,7 @@ def test_links_out_of_the_folder_are_not_followed(bundle, tmp_path):
         (lambda m: m.update(classes=["\x1b[31mEVIL"]), "expected printable text"),
         (lambda m: m["host"].update(cpu="\ud800"), "expected printable text"),
         (lambda m: m["files"].update({"a\0b": "0"}), "expected a printable key"),
-        (lambda m: m.update(mode="stream"), "the mode 'stream', which this version"),
+        (lambda m: m.update(mode="batch"), "the mode 'batch', which this version"),
         (lambda m: m.update(sample_rate_hz=float("nan")), "holds NaN, which JSON does not"),
         (lambda m: m.update(verified="false"), "`manifest.verified` is 'false', expected a b"),
         (lambda m: m.update(verified=1), "`manifest.verified` is 1, expected a bool"),
