@@ -10,7 +10,7 @@ import torch
 from pytorch_tcn import TCN
 
 from support import run
-from tcn_export import ExportOptions, export, load_bundle, verify
+from tcn_export import ExportOptions, export, load_bundle, open_stream, verify
 from tcn_export.cli.export import main as export_command
 from tcn_export.cli.verify import main as verify_command
 from tcn_export.parity.tolerance import float32_limit
@@ -43,8 +43,11 @@ def check_answers(bundle, arguments):
 
 
 def check_equal(answer, network, signal, is_nlc=False):
+    """Compare with the network, as far as there are answers: a stream gives some later."""
     with torch.no_grad():
         single, double = network(signal).double(), network.double()(signal.double())
+    if not is_nlc:
+        single, double = (y[:, :, : answer.shape[2]] for y in (single, double))
     exact = (double.transpose(1, 2) if is_nlc else double).numpy()
     limit = float32_limit(float((single - double).abs().max()), float(np.abs(exact).max()))
     assert answer.shape == exact.shape
@@ -114,6 +117,44 @@ def test_the_command_exports_it_and_verifies_it(norm, causal):
     assert done.json["verified"]
     done = run(verify_command, "exported/TCN-onnx-float32")
     assert done.code == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("hop", "arguments"),
+    [
+        (1, {"use_norm": "weight_norm", "use_gate": True}),
+        (1, {"use_norm": "batch_norm", "use_skip_connections": True}),
+        (16, {"use_norm": "layer_norm", "use_gate": True, "use_skip_connections": True}),
+        (16, {"causal": False}),
+    ],
+)
+def test_it_streams_exactly_as_it_answers_whole_signals(hop, arguments):
+    arguments = {**NETWORK, **arguments}
+    options = ExportOptions(
+        factory="pytorch_tcn:TCN",
+        factory_args=arguments,
+        input_shape=(NETWORK["num_inputs"], 48),
+        task="regression",
+        mode="stream",
+        hop=hop,
+    )
+    result = export(None, options)
+    assert result.report.verdict == "pass"
+    bundle = load_bundle(result.bundle.path)
+    assert bundle.manifest.verified
+    assert verify(bundle).verdict == "pass"
+    (spec,) = bundle.manifest.signature.outputs
+    assert spec.shape == ("batch", 5, hop)
+    assert spec.delay == (0 if arguments.get("causal", True) else 14)
+    x = np.random.default_rng(1).standard_normal((2, 3, 160)).astype(np.float32)
+    session = open_stream(bundle, streams=2)
+    parts = [np.array(session.step(part)[spec.name]) for part in np.split(x, 160 // hop, 2)]
+    answers = np.concatenate(parts, axis=2)[:, :, spec.delay :]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # as a factory is called
+        network = TCN(**arguments).eval()
+    assert answers.shape[2] == 160 - spec.delay
+    check_equal(answers, network, torch.from_numpy(x))
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])

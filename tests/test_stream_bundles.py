@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
 from support import make_checkpoint, make_data, run
 from tcn_export import load_bundle, open_stream, verify
@@ -17,6 +18,7 @@ from tcn_export.cli.verify import main as verify_command
 from tcn_export.errors import BundleError, ExportError
 from tcn_export.models.resnet1d import ResNet1dConfig
 from tcn_export.models.tcn import TCNConfig
+from tcn_export.source.foreign import load_factory
 
 SIZES = {"in_channels": 3, "outputs": 4}
 LAST = TCNConfig(widths=(8, 12), dilations=(1, 2), head="last", causal_padding="crop", **SIZES)
@@ -83,6 +85,55 @@ def test_labels_for_every_step_are_those_that_the_stream_answers_to(tmp_path, wr
     assert done.code == 0, done.stderr
     done = run(verify_command, written, "--data", data, "--json")
     assert done.code == 0, done.stderr
+
+
+FEWER = {
+    "unpadded": [["conv", {"width": 4, "kernel": 3, "dilation": 4}]],
+    "strided": [
+        ["conv", {"width": 4, "kernel": 3, "pads": [2, 0], "stride": 2}],
+        ["conv", {"width": 4, "kernel": 3}],
+    ],
+    "ahead": [["conv", {"width": 4, "kernel": 5, "own": 2}]],
+}
+"""Bodies whose answers are not as many as the steps of a signal, or come late."""
+
+
+def label_every_answer(path, body, more=0):
+    """Windows that are no whole hops, with a label for each of the network's answers."""
+    x = np.random.default_rng(0).standard_normal((20, 2, 71)).astype(np.float32)
+    module = load_factory("stream_networks:network", (2, 48), arguments=body).module
+    with torch.inference_mode():
+        y = module(torch.from_numpy(x)).argmax(1).numpy()
+    np.savez(path, x_test=x, y_test=np.pad(y, ((0, 0), (0, more))))
+    return path
+
+
+def stream_of_factory(out, body, *options):
+    return run(
+        export_command, "--factory", "stream_networks:network", "--factory-args",
+        json.dumps(body), "--input-shape", "2,48", "--target", "onnx", "--mode", "stream",
+        "--hop", 4, "--task", "classification", "--out", out, *options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(FEWER))
+def test_labels_are_as_many_as_the_answers_and_not_as_the_steps(kind, tmp_path):
+    body = {"seed": 1, "channels": 2, "outputs": 3, "body": FEWER[kind], "head": "every"}
+    data = label_every_answer(tmp_path / "data.npz", body)
+    done = stream_of_factory(tmp_path, body, "--data", data, "--json")
+    assert done.code == 0, done.stderr
+    path = tmp_path / "network-onnx-float32-stream4"
+    done = run(verify_command, path, "--data", data, "--json")
+    assert done.code == 0, done.stderr
+    # The labels are the network's own answers: any that are misplaced would lower the score.
+    assert json.loads(done.stdout)["scores"]["actual"]["accuracy"] == 1
+    more = label_every_answer(tmp_path / "more.npz", body, 48)
+    for refused in (
+        run(verify_command, path, "--data", more),
+        stream_of_factory(tmp_path / "other", body, "--data", more),
+    ):
+        assert refused.code == 1
+        assert "Give a label for each answer" in " ".join(refused.stderr.split())
 
 
 def set_in(side, index=0, **changes):

@@ -134,7 +134,7 @@ def _stream(
 ) -> dict[str, Any] | None:
     if forms is None:
         return None
-    return describe_stream(artifact, choice, forms.refused, options.mean)
+    return describe_stream(artifact, choice, forms, options.mean)
 
 
 def _coverage(graph: Graph, artifact: Artifact, on_arm: bool) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tcn_export.errors import DataError
+
+if TYPE_CHECKING:
+    from tcn_export.graph import TensorSpec
 
 Array = NDArray[Any]
 
@@ -52,16 +55,16 @@ class Windows:
             return self
         return self.take(np.linspace(0, len(self) - 1, most).round().astype(np.int64))
 
-    def for_stream(self, hop: int, time_axis: int | None, delay: int) -> Windows:
+    def for_stream(self, hop: int, answer: TensorSpec, unreached: int) -> Windows:
         """What a stream answers to: whole hops, and of labels for every step those it reaches.
 
         Args:
             hop: Steps that it takes at a time.
-            time_axis: Of its answer; None where it has none.
-            delay: Steps that the answer comes late.
+            answer: What it answers to a hop.
+            unreached: How many of the last answers to a signal come only after its end.
 
         Raises:
-            DataError: There is less than a hop.
+            DataError: There is less than a hop, or not a label for every answer.
         """
         steps = self.x.shape[2] - self.x.shape[2] % hop
         if not steps:
@@ -70,12 +73,21 @@ class Windows:
                 "signals, or a smaller --hop."
             )
         y = self.y
-        if y is not None and time_axis is not None:
-            kept = y.shape[-1] * steps // self.x.shape[2] - delay
+        if y is not None and answer.time_axis is not None:
+            per_hop = int(answer.shape[answer.time_axis])
+            # Strides, and kernels without padding, leave fewer answers than steps.
+            kept = steps // hop * per_hop - answer.delay
             if kept < 1:
                 raise DataError(
                     f"the windows have {steps} steps, and the first answer of the stream "
-                    f"comes {delay} steps late. Give longer signals."
+                    f"comes {answer.delay} steps late. Give longer signals."
+                )
+            # A window's last hop may be a part of one.
+            most = kept + unreached + (per_hop if steps < self.x.shape[2] else 0)
+            if not kept <= y.shape[-1] <= most:
+                raise DataError(
+                    f"the windows have {y.shape[-1]} labels each, but the network gives "
+                    f"{most} answers to {self.x.shape[2]} steps. Give a label for each answer."
                 )
             y = y[..., :kept]
         return Windows(self.x[:, :, :steps], y, self.group)

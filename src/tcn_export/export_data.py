@@ -10,7 +10,7 @@ import numpy as np
 
 from tcn_export.data import Array, Windows
 from tcn_export.errors import DataError
-from tcn_export.graph import Signature
+from tcn_export.graph import LENGTH, Signature
 from tcn_export.npz import load_dataset
 from tcn_export.options import NOISE, ExportOptions
 from tcn_export.parity.feeds import SignalScale, noise_windows, stress_set
@@ -41,10 +41,10 @@ class ExportData:
     class_names: tuple[str, ...] = ()
     sample_rate_hz: float | None = None
 
-    def for_stream(self, signature: Signature, hop: int) -> ExportData:
+    def for_stream(self, hop: Signature, unreached: int) -> ExportData:
         """The same, judged on what a stream answers to: see `data.Windows.for_stream`."""
-        spec = signature.outputs[0]
-        return replace(self, parity=self.parity.for_stream(hop, spec.time_axis, spec.delay))
+        parity = self.parity.for_stream(hop.hop, hop.outputs[0], unreached)
+        return replace(self, parity=parity)
 
 
 def read_export_data(
@@ -70,6 +70,8 @@ def read_export_data(
     dataset = load_dataset(Path(options.data))
     check_class_names(dataset.class_names, source.classes, str(options.data))
     calibration = dataset.calibration if options.may_quantize else None
+    if options.mode == "stream":
+        signature = _of_any_length(signature)
     for windows in filter(None, (calibration, dataset.parity)):
         check_fit(windows, signature, source.task, source.classes, str(options.data))
         if np.ptp(windows.x) == 0:
@@ -85,6 +87,15 @@ def read_export_data(
         dataset.class_names,
         dataset.sample_rate_hz,
     )
+
+
+def _of_any_length(signature: Signature) -> Signature:
+    """Answers at every step have as many as the signal asks for: see `Windows.for_stream`."""
+    answer, *others = signature.outputs
+    if signature.inputs[0].shape[2] != LENGTH or len(answer.shape) < 3:
+        return signature
+    answer = replace(answer, shape=(*answer.shape[:2], LENGTH, *answer.shape[3:]))
+    return replace(signature, outputs=(answer, *others))
 
 
 def informed(source: Source, data: ExportData | None) -> Source:

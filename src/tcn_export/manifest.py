@@ -87,6 +87,7 @@ _STREAM = {
     "form": TEXT,
     "mean": (None, TEXT),
     "state_bytes": _STEPS,
+    "unreached": _STEPS,
     "candidates": [{"form": TEXT, "median_us": (None, NUMBER), "reason": TEXT}],
 }
 _FORM = {

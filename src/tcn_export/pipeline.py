@@ -85,7 +85,11 @@ def export(
     if options.mode == "stream":
         forms = stream_forms(graph, options)
         judged = whole_signals(judged, forms)
-        data = None if data is None else data.for_stream(judged, options.steps_per_hop)
+        data = (
+            None
+            if data is None
+            else data.for_stream(forms.signature, forms.unreached_of_first)
+        )
         truth = cut_source(source, forms.cuts, options.operator_set, options.seed)
         source = replace(source, notes=truth.notes)
     references = refer(truth, judged, data, options, progress)

@@ -47,6 +47,16 @@ class StreamForms:
     cuts: Mapping[str, Cut] = field(default_factory=dict)
     unreached: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def signature(self) -> Signature:
+        """Of one hop; the same in every form but for the states."""
+        return next(iter(self.graphs.values())).signature
+
+    @property
+    def unreached_of_first(self) -> int:
+        """Of the first output, which labels are for; 0 where it has no steps."""
+        return self.unreached.get(self.signature.outputs[0].name, 0)
+
 
 def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
     """Make every form that is to be considered.
@@ -112,7 +122,7 @@ def whole_signals(signature: Signature, forms: StreamForms) -> Signature:
     Kernels without padding and strides leave fewer answers than steps. To who made the network
     such an answer has one shape, that of his window; a stream gives them one by one.
     """
-    made = next(iter(forms.graphs.values())).signature
+    made = forms.signature
     symbol = signature.inputs[0].shape[2]
 
     def whole(old: TensorSpec, new: TensorSpec) -> TensorSpec:
@@ -167,17 +177,20 @@ def choose_form(
 
 
 def describe_stream(
-    artifact: Artifact, choice: Choice, refused: Mapping[str, str], mean: str | None
+    artifact: Artifact, choice: Choice, forms: StreamForms, mean: str | None
 ) -> dict[str, Any]:
     """The manifest's entry of a stream."""
     measured: list[dict[str, Any]] = [
         {"form": name, "median_us": round(1e6 * timing.median, 1), "reason": ""}
         for name, timing in choice.timings.items()
     ]
-    left_out = [{"form": f, "median_us": None, "reason": why} for f, why in refused.items()]
+    left_out = [
+        {"form": f, "median_us": None, "reason": why} for f, why in forms.refused.items()
+    ]
     return {
         "form": choice.name,
         "mean": mean,
+        "unreached": forms.unreached_of_first,
         "state_bytes": sum(
             math.prod(1 if n == BATCH else int(n) for n in pair.shape)
             * np.dtype(pair.dtype).itemsize

@@ -97,9 +97,8 @@ def _judge_data(
     check_class_names(dataset.class_names, manifest.classes, str(path))
     check_fit(windows, manifest.judged, manifest.task, manifest.classes, str(path))
     if manifest.mode == "stream":
-        answer = manifest.signature.outputs[0]
-        hop = manifest.signature.hop
-        windows = windows.for_stream(hop, answer.time_axis, answer.delay)
+        signature, unreached = manifest.signature, (manifest.stream or {}).get("unreached", 0)
+        windows = windows.for_stream(signature.hop, signature.outputs[0], unreached)
     name, output = gate.signature.inputs[0].name, gate.signature.outputs[0].name
     with progress.stage(f"Comparing on {path.name}", len(windows)) as advance:
         batches = parity_windows.run_batches(runner, name, windows.x, advance)
