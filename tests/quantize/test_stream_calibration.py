@@ -52,7 +52,7 @@ def test_ranges_are_those_of_the_stream_and_not_of_windows_from_nothing():
     dialect=st.sampled_from([ORT_X86_VNNI, TENSORRT]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=10, phases=NO_SHRINKING)
+@settings(max_examples=settings().max_examples // 5, phases=NO_SHRINKING)
 def test_extremes_of_any_hop_are_those_of_the_whole_signal(config, hop, dialect, seed, folder):
     source = make_source(folder / "m.pt", config, seed=seed)
     graph = whole_graph(source, STEPS)

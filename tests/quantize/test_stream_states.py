@@ -63,7 +63,7 @@ def dtypes(graph):
     dialect=st.sampled_from(ON_CPU),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=10, phases=NO_SHRINKING)
+@settings(max_examples=settings().max_examples // 5, phases=NO_SHRINKING)
 def test_any_chunks_are_answered_as_the_whole_signal_to_the_bit(
     config, hops, dialect, seed, folder
 ):

@@ -14,7 +14,8 @@ from streams import noise, plan, run, split
 from support import NO_SHRINKING
 
 FACTORY = "stream_networks:network"
-ONE_BY_ONE = settings(phases=NO_SHRINKING)
+ONE_BY_ONE = settings(phases=NO_SHRINKING, max_examples=settings().max_examples // 5)
+"""Five properties share the examples of the profile: every one is a network of its own."""
 
 
 def planned(network, mean=None):

@@ -42,8 +42,15 @@ def test_nvidia_builds_every_kind_of_stream(name, opset, rtx):
     assert set(deployed.artifact.settings["profiles"]) == {"signal"} | batched
 
 
-@pytest.mark.parametrize("hop", [1, 16])
-@pytest.mark.parametrize("name", USER_MODELS)
+@pytest.mark.parametrize(
+    ("name", "hop"),
+    [
+        ("tcn_har_every_step", 1),
+        pytest.param("tcn_har_every_step", 16, marks=pytest.mark.slow),
+        pytest.param("tcn_wide_every_step", 1, marks=pytest.mark.slow),
+        pytest.param("tcn_wide_every_step", 16, marks=pytest.mark.slow),
+    ],
+)
 def test_nvidia_builds_users_networks_as_streams(name, hop, rtx, shared_bench, monkeypatch):
     monkeypatch.syspath_prepend(shared_bench)
     channels, length = USER_MODELS[name]
