@@ -240,3 +240,21 @@ def test_options_that_contradict_each_other_are_wrong_usage(
     assert done.code == 2
     assert told in " ".join(done.stderr.split())
     assert not any(tmp_path.iterdir())
+
+
+def test_a_mean_that_the_network_does_not_take_is_refused(tmp_path):
+    model = make_checkpoint(tmp_path / "last.pt", LAST)
+    done = run(
+        export_command, model, "--target", "onnx", "--mode", "stream", "--mean", "running",
+        "--out", tmp_path,
+    )  # fmt: skip
+    assert done.code == 2
+    assert "the network takes none" in " ".join(done.stderr.split())
+
+
+def test_a_fault_is_located_in_windows_and_not_in_a_stream(tmp_path):
+    model = make_checkpoint(tmp_path / "last.pt", LAST)
+    run(export_command, model, "--target", "onnx", "--mode", "stream", "--out", tmp_path)
+    done = run(verify_command, tmp_path / "last-onnx-float32-stream1", "--locate")
+    assert done.code == 2
+    assert "without --mode stream" in " ".join(done.stderr.split())

@@ -10,7 +10,7 @@ from pathlib import Path
 from tcn_export import extras, machine
 from tcn_export.bundle import Bundle
 from tcn_export.data import Array
-from tcn_export.errors import BundleError
+from tcn_export.errors import BundleError, UsageError
 from tcn_export.parity.bisect import (
     Before,
     first_outside,
@@ -136,6 +136,11 @@ def _without_reference(recorded: Recorded, feed: Feed) -> Recorded:
 
 
 def _recorded(bundle: Bundle) -> Recorded:
+    if bundle.manifest.mode == "stream":
+        raise UsageError(
+            f"{bundle.path} is a stream, whose layers are not kept: they hold one hop. Export "
+            "the model for windows, without --mode stream, and locate the fault there."
+        )
     if LAYERS_FILE not in bundle.files:
         raise BundleError(
             f"{bundle.path} keeps nothing of its layers (it lists no {LAYERS_FILE}): an "

@@ -56,7 +56,7 @@ def check_stream(options: ExportOptions) -> None:
             "precisions take --state-form concat."
         )
     if options.precision == "auto":
-        raise UsageError("a stream takes one precision: name float32 or int8.")
+        raise UsageError("a stream takes one precision: name float32, float16 or int8.")
     if options.layout != "auto" or options.keep_all_steps:
         raise UsageError(
             "--layout and --keep-all-steps are about windows: a stream has a form of its "

@@ -76,7 +76,13 @@ def stream_forms(graph: Graph, options: ExportOptions) -> StreamForms:
     from tcn_export.timeline.schedule import find_schedule
 
     timeline = analyze(graph.model, {s.name: s.time_axis for s in graph.signature.inputs})
-    plan = graph, timeline, find_schedule(graph.model, timeline, *_asked(options))
+    schedule = find_schedule(graph.model, timeline, *_asked(options))
+    if options.mean is not None and all(end.kind != "mean" for end in schedule.ends.values()):
+        raise UsageError(
+            f"--mean {options.mean} says what a mean over time becomes, and the network takes "
+            "none. Leave it out."
+        )
+    plan = graph, timeline, schedule
     graphs: dict[str, Graph] = {}
     refused: dict[str, str] = {}
     if options.state_form != "ring":

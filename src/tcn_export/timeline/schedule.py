@@ -179,7 +179,7 @@ class _Scheduler:
     ) -> None:
         passage = self._timeline.passages[node][index]
         if passage.refused:
-            raise UnsupportedModelError(f"cannot be streamed: {passage.refused}.")
+            raise UnsupportedModelError(f"the network cannot be streamed: {passage.refused}.")
         ended = [
             value.name
             for i, value in enumerate(node.inputs)

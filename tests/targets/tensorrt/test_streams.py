@@ -67,7 +67,7 @@ def test_nvidia_builds_a_strided_resnet_with_a_running_mean(rtx, shared_bench, m
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_a_kit_of_a_stream_says_how_it_is_run(precision, rtx, tiny_model, tiny_data, tmp_path):
-    how = ["--mode", "stream", "--hop", 4, "--mean", "running", "--data", tiny_data]
+    how = ["--mode", "stream", "--hop", 4, "--data", tiny_data]
     ran = run(
         export_command, tiny_model, "--target", "trt", "--out", tmp_path, *how,
         "--precision", precision, "--json",
