@@ -258,3 +258,35 @@ def test_a_fault_is_located_in_windows_and_not_in_a_stream(tmp_path):
     done = run(verify_command, tmp_path / "last-onnx-float32-stream1", "--locate")
     assert done.code == 2
     assert "without --mode stream" in " ".join(done.stderr.split())
+
+
+class LateByACrop(torch.nn.Module):
+    """Answers at every step to what came three steps before it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.answer = torch.nn.Conv1d(2, 3, 1)
+
+    def forward(self, x):
+        return self.answer(torch.nn.functional.pad(x[:, :, :-3], (3, 0)))
+
+
+def test_signals_shorter_than_a_crop_are_not_judged(tmp_path, monkeypatch):
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("late_by_a_crop")
+    module.make = LateByACrop
+    monkeypatch.setitem(sys.modules, "late_by_a_crop", module)
+    done = run(
+        export_command, "--factory", "late_by_a_crop:make", "--input-shape", "2,24",
+        "--target", "onnx", "--mode", "stream", "--out", tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    feeds = {
+        row["feed"]
+        for row in load_bundle(tmp_path / "make-onnx-float32-stream1").manifest.parity["rows"]
+    }
+    assert "length_12" in feeds
+    assert not {"length_1", "length_2"} & feeds

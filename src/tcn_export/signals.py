@@ -12,7 +12,12 @@ from tcn_export.options import ExportOptions
 from tcn_export.parity.golden import Reference
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tcn_export.source.base import Source
+
+Shapes = tuple[tuple[int, ...], ...]
+"""Of the answers to one signal, without their batch."""
 
 _TIMES_AS_LONG = 4
 """Of the longest signal beside windows as the network was trained on."""
@@ -48,23 +53,45 @@ def stream_lengths(
         lengths = [usual, hop, 2 * hop, usual // 2, _TIMES_AS_LONG * usual + hop]
         lengths += [hop * n for n in (3, 5, 8, 13)]
     probe = Probe(source.origin, source.module, source.channels)
-    found: list[int] = []
+    ran = {}
     for steps in dict.fromkeys(n - n % hop for n in lengths if n >= hop):
-        shapes = probe.first_that_runs(steps).get(steps, ())
-        answered = [
-            shape[spec.time_axis - 1] > spec.delay
-            for shape, spec in zip(shapes, signature.outputs, strict=bool(shapes))
-            if spec.time_axis is not None
-        ]
-        if shapes and all(answered):
-            found.append(steps)
-        elif steps == usual:
-            late = max(spec.delay for spec in signature.outputs)
-            raise UnsupportedModelError(
-                f"a signal of {steps} steps is too short to judge the stream on: its first "
-                f"answer comes {late} steps late. Give a longer --length."
-            )
+        ran.update(probe.first_that_runs(steps))
+    found = [steps for steps, shapes in ran.items() if _is_answered(shapes, signature)]
+    if usual not in found:
+        late = max(spec.delay for spec in signature.outputs)
+        raise UnsupportedModelError(
+            f"a signal of {usual} steps is too short to judge the stream on: its first answer "
+            f"comes {late} steps late. Give a longer --length."
+        )
+    longest = max(found)
+    found = [n for n in found if _is_alike(n, usual, longest, ran, signature)]
     return tuple(found)
+
+
+def _is_answered(shapes: Shapes, signature: Signature) -> bool:
+    """Whether a stream answers at least once at every output with steps."""
+    return all(
+        shape[spec.time_axis - 1] > spec.delay
+        for shape, spec in zip(shapes, signature.outputs, strict=True)
+        if spec.time_axis is not None
+    )
+
+
+def _is_alike(
+    steps: int, usual: int, longest: int, ran: Mapping[int, Shapes], signature: Signature
+) -> bool:
+    """Whether a signal has as many answers as its steps ask for.
+
+    A crop of more steps than there are leaves none, however many are cropped: to such a signal
+    a network that shifts by a crop and a pad answers otherwise than to all longer ones.
+    """
+    for i, spec in enumerate(signature.outputs):
+        if spec.time_axis is None:
+            continue
+        here, there, far = (ran[n][i][spec.time_axis - 1] for n in (steps, usual, longest))
+        if (there - here) * (longest - usual) != (far - there) * (usual - steps):
+            return False
+    return True
 
 
 def reached(reference: Reference, signature: Signature) -> Reference:
