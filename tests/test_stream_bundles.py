@@ -290,3 +290,32 @@ def test_signals_shorter_than_a_crop_are_not_judged(tmp_path, monkeypatch):
     }
     assert "length_12" in feeds
     assert not {"length_1", "length_2"} & feeds
+
+
+class LastThree(torch.nn.Module):
+    """Answers at the last three steps."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.answer = torch.nn.Conv1d(2, 3, 1)
+
+    def forward(self, x):
+        return self.answer(x)[:, :, -3:]
+
+
+@pytest.mark.parametrize("hop", [1, 2])
+def test_signals_shorter_than_what_is_read_at_their_end_are_not_judged(
+    hop, tmp_path, monkeypatch
+):
+    import sys
+    from types import ModuleType
+
+    module = ModuleType("last_three")
+    module.make = LastThree
+    monkeypatch.setitem(sys.modules, "last_three", module)
+    done = run(
+        export_command, "--factory", "last_three:make", "--input-shape", "2,24",
+        "--target", "onnx", "--mode", "stream", "--hop", hop, "--out", tmp_path,
+    )  # fmt: skip
+    assert done.code == 0, done.stderr

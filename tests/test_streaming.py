@@ -258,3 +258,17 @@ def test_a_bundle_of_windows_is_no_stream(tiny_exports):
 def test_no_streams_and_too_many_are_refused(bundles, streams):
     with pytest.raises(UsageError, match=f"{streams} streams were asked for; expected 1 to"):
         open_stream(bundles["concat"], streams)
+
+
+def test_states_that_count_what_no_stream_has_seen_are_refused(bundles):
+    session, x = open_stream(bundles["ring"]), signal()
+    answers(session, x, end=20)
+    saved = session.states()
+    (name,) = (name for name, state in saved.items() if state.dtype == np.int64)
+    for count in (-7, 2**63 - 1):
+        with pytest.raises(DataError, match="counts"):
+            session.restore({**saved, name: np.array([count])})
+    with pytest.raises(DataError, match="expected a numpy array"):
+        session.restore({**saved, name: [20]})
+    on = answers(session, x, 20)
+    np.testing.assert_array_equal(on, answers(open_stream(bundles["ring"]), x)[:, :, 20:])

@@ -80,6 +80,8 @@ def export(
         captured = _capture(source, length, options)
     with progress.stage("Measuring what the outputs depend on"):
         dependence = measure_dependence(source, captured, options.seed)
+    if options.mode == "stream":  # whose signals have any length
+        dependence = replace(dependence, is_dynamic=True)
     graph = _simplify(captured, options)
     judged, truth = _judged(source, length, options), source
     if options.mode == "stream":

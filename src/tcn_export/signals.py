@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,11 @@ def stream_lengths(
         lengths += [hop * n for n in (3, 5, 8, 13)]
     probe = Probe(source.origin, source.module, source.channels)
     ran = {}
-    for steps in dict.fromkeys(n - n % hop for n in lengths if n >= hop):
-        ran.update(probe.first_that_runs(steps))
+    with warnings.catch_warnings():
+        # A signal that ends before the first step of a mean has none, and is left out.
+        warnings.filterwarnings("ignore", "Mean of empty slice", RuntimeWarning)
+        for steps in dict.fromkeys(n - n % hop for n in lengths if n >= hop):
+            ran.update(probe.first_that_runs(steps))
     found = [steps for steps, shapes in ran.items() if _is_answered(shapes, signature)]
     if usual not in found:
         late = max(spec.delay for spec in signature.outputs)
@@ -86,7 +90,9 @@ def _is_alike(
     a network that shifts by a crop and a pad answers otherwise than to all longer ones.
     """
     for i, spec in enumerate(signature.outputs):
-        if spec.time_axis is None:
+        if spec.time_axis is None:  # the last steps, of which a short signal has fewer
+            if ran[steps][i] != ran[usual][i]:
+                return False
             continue
         here, there, far = (ran[n][i][spec.time_axis - 1] for n in (steps, usual, longest))
         if (there - here) * (longest - usual) != (far - there) * (usual - steps):

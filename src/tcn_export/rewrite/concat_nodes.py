@@ -79,7 +79,7 @@ def _shift(form: ConcatForm, node: ir.Node, position: int) -> None:
         assert isinstance(reading, Window)
         intake = form.schedule.intakes[node, i, position]
         new = form.read(value, intake, node, reading.stride)
-        padding = padding_of(node, output, form.axis_of(value))
+        padding = padding_of(node)
         if intake.is_padded and (form.schedule.flows[value].delay or padding):
             new = form.padded(value, new, intake, padding)
         form.stand_for(output, new, node)

@@ -16,8 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from tcn_export.rewrite.base import Outcome, Rewrite, add_initializer
-
-_TO_THE_END = 2**63 - 1
+from tcn_export.rewrite.stream_graph import TO_THE_END
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class CutMeans(Rewrite):
             if cut.delay:
                 _slice(node, cut.axis, 0, -cut.delay, "complete")
             if cut.steps:
-                _slice(node, cut.axis, -cut.steps, _TO_THE_END, "last")
+                _slice(node, cut.axis, -cut.steps, TO_THE_END, "last")
         return Outcome(len(self._cuts))
 
 

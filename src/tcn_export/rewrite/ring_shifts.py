@@ -35,7 +35,7 @@ def shift(form: RingForm, node: ir.Node, position: int) -> None:
         _check_beside_time(form, node, value, output)
         lags = form.lags(node, i, position)
         step = form.read(value, lags)
-        padding = padding_of(node, output, form.axis_of(value))
+        padding = padding_of(node)
         if padding and form.schedule.intakes[node, i, position].is_padded:
             since = form.schedule.flows[value].delay + lags[0]
             step = form.padded(value, step, (since,), padding)

@@ -31,7 +31,7 @@ def take_mean(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> i
     """
     with form.graph.marking(ADDS_UP_KEY):
         if steps == 0:
-            return _running(form, node, value)
+            return _running(form, value)
         return _of_last(form, node, value, steps)
 
 
@@ -49,8 +49,7 @@ def _of_last(form: ConcatForm, node: ir.Node, value: ir.Value, steps: int) -> ir
     return form.graph.node("Div", [total, _at_least_one(form, value, count)], f"{name}/mean")
 
 
-def _running(form: ConcatForm, node: ir.Node, value: ir.Value) -> ir.Value:
-    del node
+def _running(form: ConcatForm, value: ir.Value) -> ir.Value:
     flow, axis, name = form.schedule.flows[value], form.axis_of(value), value.name or ""
     graph, add = form.graph, form.graph.node
     chunk = form[value]

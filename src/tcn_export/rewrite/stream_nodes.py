@@ -30,13 +30,12 @@ class Form(Protocol):
         """The time axis of a value that has one."""
 
 
-def padding_of(node: ir.Node, output: ir.Value | None = None, axis: int = 2) -> float:
+def padding_of(node: ir.Node) -> float:
     """What a node reads in front of step 0.
 
     Raises:
         UnsupportedModelError: That is no single number.
     """
-    del output
     if node.op_type == "MaxPool":
         return -np.inf
     if node.op_type == "Pad":
@@ -45,13 +44,12 @@ def padding_of(node: ir.Node, output: ir.Value | None = None, axis: int = 2) -> 
             raise cannot(node, "what it pads with is computed at run time")
         return 0.0 if fill is None or not fill.size else float(fill.item())
     if node.op_type == "Concat":
-        return _put_in_front(node, axis)
+        return _put_in_front(node)
     return 0.0
 
 
-def _put_in_front(node: ir.Node, axis: int) -> float:
+def _put_in_front(node: ir.Node) -> float:
     """The number of which all steps are made that a Concat puts in front of a signal."""
-    del axis
     numbers: set[float] = set()
     for value in node.inputs:
         uniform = _uniform(value)

@@ -10,6 +10,9 @@ from tcn_export.data import Array
 from tcn_export.errors import BundleError, DataError
 from tcn_export.graph import StatePair
 
+_MOST = 2**62
+"""Steps that a count may have reached; a million years of any signal."""
+
 
 def resolve_shape(state: StatePair, sizes: Mapping[str, int]) -> tuple[int, ...]:
     """The shape of a state, its symbols taken from the inputs of the same call.
@@ -85,9 +88,19 @@ def check_restored(wanted: Mapping[str, Array], given: Mapping[str, Array]) -> N
             f"{', '.join(sorted(wanted)) or 'none'}. Save them with the same bundle."
         )
     for name, array in wanted.items():
+        if not isinstance(given[name], np.ndarray):
+            raise DataError(
+                f"the saved state `{name}` is a {type(given[name]).__name__}; expected a "
+                "numpy array."
+            )
         if given[name].shape != array.shape or given[name].dtype != array.dtype:
             raise DataError(
                 f"the saved state `{name}` is {given[name].dtype} of the shape "
                 f"{given[name].shape}; this stream carries {array.dtype} of the shape "
                 f"{array.shape}. Open as many streams as were saved, with the same bundle."
+            )
+        if array.dtype == np.int64 and ((given[name] < 0) | (given[name] > _MOST)).any():
+            raise DataError(
+                f"the saved state `{name}` counts {given[name].ravel()[0]} steps, which no "
+                "stream has seen. The file was altered; save the states again."
             )
