@@ -88,15 +88,11 @@ def _shift(form: ConcatForm, node: ir.Node, position: int) -> None:
 def _same_beside_time(
     form: ConcatForm, node: ir.Node, value: ir.Value, output: ir.Value
 ) -> None:
-    axis = form.axis_of(value)
-    assert value.shape is not None
-    assert output.shape is not None
-    for i, (before, after) in enumerate(zip(value.shape, output.shape, strict=True)):
-        if i != axis and before != after:
-            raise UnsupportedModelError(
-                f"the network cannot be streamed: `{node.name}` ({node.op_type}) crops or "
-                "pads other axes as well as time. Do it in two operations."
-            )
+    if form.changes_beside_time(value, output):
+        raise UnsupportedModelError(
+            f"the network cannot be streamed: `{node.name}` ({node.op_type}) crops or pads "
+            "other axes as well as time. Do it in two operations."
+        )
 
 
 def _window(form: ConcatForm, node: ir.Node) -> None:

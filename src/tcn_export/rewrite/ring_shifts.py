@@ -75,9 +75,5 @@ def _in_order(form: RingForm, value: ir.Value, lags: Lags) -> ir.Value:
 def _check_beside_time(
     form: RingForm, node: ir.Node, value: ir.Value, output: ir.Value
 ) -> None:
-    axis = form.axis_of(value)
-    assert value.shape is not None
-    assert output.shape is not None
-    pairs = enumerate(zip(value.shape, output.shape, strict=True))
-    if any(i != axis and before != after for i, (before, after) in pairs):
+    if form.changes_beside_time(value, output):
         raise Refused(f"`{node.name}` ({node.op_type}) crops or pads other axes with time")

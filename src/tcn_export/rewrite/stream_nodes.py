@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
 from tcn_export.errors import UnsupportedModelError
-from tcn_export.rewrite.stream_graph import StreamGraph
+from tcn_export.rewrite.stream_form import StreamForm
 from tcn_export.timeline.passage import array_of, where
 from tcn_export.timeline.rules import ELEMENT_WISE
-from tcn_export.timeline.schedule import Intake, Schedule
+from tcn_export.timeline.schedule import Intake
 
 SHIFTS = frozenset({"Concat", "Pad", "Slice", "Split"})
 """Operators that move steps along time; a state stands for them."""
 WINDOWS = frozenset({"AveragePool", "Conv", "LpPool", "MaxPool"})
 """Operators that read several steps, and pad them."""
-
-
-class Form(Protocol):
-    """A form of a stream, as far as a single node has to know it."""
-
-    schedule: Schedule
-    graph: StreamGraph
-
-    def axis_of(self, value: ir.Value) -> int:
-        """The time axis of a value that has one."""
 
 
 def padding_of(node: ir.Node) -> float:
@@ -109,7 +98,7 @@ def without_padding(node: ir.Node, axis: int, intake: Intake) -> Mapping[str, ir
 
 
 def carry_over(
-    form: Form, node: ir.Node, inputs: Sequence[ir.Value | None]
+    form: StreamForm, node: ir.Node, inputs: Sequence[ir.Value | None]
 ) -> tuple[ir.Node, list[ir.Value | None]]:
     """A node that computes step by step, for the steps of a hop.
 
@@ -136,7 +125,7 @@ def carry_over(
     return new, inputs
 
 
-def _shape(form: Form, node: ir.Node, axis: int, steps: int) -> ir.Value:
+def _shape(form: StreamForm, node: ir.Node, axis: int, steps: int) -> ir.Value:
     """The shape that Reshape and Expand make, with the steps of a hop."""
     shape = array_of(node.inputs[1])
     output = node.outputs[0]
@@ -152,7 +141,7 @@ def _shape(form: Form, node: ir.Node, axis: int, steps: int) -> ir.Value:
 
 
 def _check_for_steps(
-    form: Form, node: ir.Node, value: ir.Value | None, axis: int, output: ir.Value
+    form: StreamForm, node: ir.Node, value: ir.Value | None, axis: int, output: ir.Value
 ) -> None:
     """Raise `UnsupportedModelError` where a constant has a number for each step."""
     if value is None or value in form.schedule.flows or value.shape is None:

@@ -11,19 +11,17 @@ they are replaced by padding, as long as `stream_begun` says.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from tcn_export.graph import Graph, Step
-from tcn_export.rewrite.base import checked
+from tcn_export.graph import Graph
 from tcn_export.rewrite.concat_nodes import place
 from tcn_export.rewrite.stream_begun import Begun
-from tcn_export.rewrite.stream_graph import StreamGraph, with_steps
+from tcn_export.rewrite.stream_form import StreamForm, finished
+from tcn_export.rewrite.stream_graph import with_steps
 from tcn_export.rewrite.stream_nodes import WINDOWS, padding_of
-from tcn_export.rewrite.stream_signature import streaming_signature
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.schedule import Intake, Schedule
 
@@ -39,58 +37,27 @@ def stream_by_concat(graph: Graph, timeline: Timeline, schedule: Schedule) -> Gr
     Raises:
         UnsupportedModelError: A node depends on where in the window it is.
     """
-    start = time.perf_counter()
-    form = ConcatForm(graph.model, timeline, schedule)
-    model = checked(form.build())
-    states = form.graph.states
-    step = Step("stream[concat]", len(states), (), time.perf_counter() - start)
-    signature = streaming_signature(graph, schedule, model, form.graph.states)
-    return Graph(model, signature, (*graph.history, step))
+    return finished(ConcatForm(graph.model, timeline, schedule), "concat", graph)
 
 
-class ConcatForm:
-    """Builds a hop from the graph of a window, value by value."""
+class ConcatForm(StreamForm):
+    """Puts what was kept of a value in front of its new steps."""
 
     def __init__(self, model: ir.Model, timeline: Timeline, schedule: Schedule) -> None:
-        self._model = model
-        self.timeline = timeline
-        self.schedule = schedule
-        names = {v.name or "" for node in model.graph for v in node.outputs}
-        names |= {v.name or "" for v in model.graph.inputs} | set(model.graph.initializers)
-        self.graph = StreamGraph(names)
-        self._new: dict[ir.Value, ir.Value] = {}
+        super().__init__(model, timeline, schedule)
         self._full: dict[ir.Value, ir.Value] = {}
-        self._plain: dict[ir.Value, ir.Value] = {}
         self._begun = Begun(self.graph, schedule.hop)
 
     def build(self) -> ir.Model:
         """The model of a hop."""
         for value in self._model.graph.inputs:
-            flow = self.schedule.flows.get(value)
-            shape = value.shape
-            if flow is not None:
-                shape = ir.Shape(with_steps(value, self.axis_of(value), flow.steps))
-            new = ir.Value(name=value.name, shape=shape, type=value.type)
-            self.graph.inputs.append(new)
-            self.arrive(value, new)
+            self.arrive(value, self.take(value))
         for node in self._model.graph:
             place(self, node)
         for output in self._model.graph.outputs:
             self.graph.outputs.append(self._answer(output))
         self._begun.close()
         return self.graph.model(self._model)
-
-    def axis_of(self, value: ir.Value) -> int:
-        """The time axis of a value that has one."""
-        axis = self.timeline.tracks[value].axis
-        assert axis is not None
-        return axis
-
-    def __getitem__(self, value: ir.Value) -> ir.Value:
-        """What stands for a value: its chunk, or what has no steps; a constant as it is."""
-        if value not in self._new and value.const_value is not None:
-            self._new[value] = self.graph.keep(value)
-        return self._new[value]
 
     def arrive(self, value: ir.Value, new: ir.Value) -> None:
         """Note what stands for a value, and keep what its readers still need of it."""

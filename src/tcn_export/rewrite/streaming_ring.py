@@ -13,21 +13,20 @@ step 0.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from tcn_export.graph import Graph, Step
-from tcn_export.rewrite.base import Refused, checked
+from tcn_export.graph import Graph
+from tcn_export.rewrite.base import Refused
 from tcn_export.rewrite.ring_buffers import Lags, Rings
 from tcn_export.rewrite.ring_layers import convolve, pool
 from tcn_export.rewrite.ring_nodes import flat
 from tcn_export.rewrite.ring_shifts import end_time, is_shift, shift
-from tcn_export.rewrite.stream_graph import StreamGraph, with_steps
+from tcn_export.rewrite.stream_form import StreamForm, finished
+from tcn_export.rewrite.stream_graph import with_steps
 from tcn_export.rewrite.stream_nodes import carry_over
-from tcn_export.rewrite.stream_signature import streaming_signature
 from tcn_export.timeline.analysis import Timeline
 from tcn_export.timeline.passage import Window
 from tcn_export.timeline.rules import SHAPE_ONLY
@@ -48,29 +47,16 @@ def stream_by_ring(graph: Graph, timeline: Timeline, schedule: Schedule) -> Grap
         Refused: The form does not fit a node, or the hop has several steps.
         UnsupportedModelError: A node depends on where in the window it is.
     """
-    start = time.perf_counter()
     if schedule.hop != 1:
         raise Refused(f"rings take one step at a time, and the hop is {schedule.hop}")
-    form = RingForm(graph.model, timeline, schedule)
-    model = checked(form.build())
-    states = form.graph.states
-    step = Step("stream[ring]", len(states), (), time.perf_counter() - start)
-    signature = streaming_signature(graph, schedule, model, form.graph.states)
-    return Graph(model, signature, (*graph.history, step))
+    return finished(RingForm(graph.model, timeline, schedule), "ring", graph)
 
 
-class RingForm:
-    """Builds a step from the graph of a window, value by value."""
+class RingForm(StreamForm):
+    """Reads old steps from rings; its values have no time axis."""
 
     def __init__(self, model: ir.Model, timeline: Timeline, schedule: Schedule) -> None:
-        self._model = model
-        self.timeline = timeline
-        self.schedule = schedule
-        names = {v.name or "" for node in model.graph for v in node.outputs}
-        names |= {v.name or "" for v in model.graph.inputs} | set(model.graph.initializers)
-        self.graph = StreamGraph(names)
-        self._new: dict[ir.Value, ir.Value] = {}
-        self._plain: dict[ir.Value, ir.Value] = {}
+        super().__init__(model, timeline, schedule)
         wanted: dict[ir.Value, list[Lags]] = {}
         for node, output, position in schedule.intakes:
             value = node.inputs[position]
@@ -81,24 +67,13 @@ class RingForm:
     def build(self) -> ir.Model:
         """The model of a step."""
         for value in self._model.graph.inputs:
-            shape = value.shape
-            if value in self.schedule.flows:
-                shape = ir.Shape(with_steps(value, self.axis_of(value), 1))
-            new = ir.Value(name=value.name, shape=shape, type=value.type)
-            self.graph.inputs.append(new)
-            self.arrive(value, self.without_time(value, new))
+            self.arrive(value, self.without_time(value, self.take(value)))
         for node in self._model.graph:
             self._node(node)
         for output in self._model.graph.outputs:
             self.graph.outputs.append(self._answer(output))
         self._rings.close()
         return self.graph.model(self._model)
-
-    def axis_of(self, value: ir.Value) -> int:
-        """The time axis of a value that has one."""
-        axis = self.timeline.tracks[value].axis
-        assert axis is not None
-        return axis
 
     def lags(self, node: ir.Node, output: int, position: int) -> Lags:
         """How old the steps of an input are that a step of an output reads."""
@@ -112,12 +87,6 @@ class RingForm:
         assert isinstance(window, Window)
         oldest = intake.history + window.offsets[0]
         return tuple(oldest - offset for offset in window.offsets)
-
-    def __getitem__(self, value: ir.Value) -> ir.Value:
-        """What stands for a value: its step without time; a constant as it is."""
-        if value not in self._new and value.const_value is not None:
-            self._new[value] = self.graph.keep(value)
-        return self._new[value]
 
     def arrive(self, value: ir.Value, new: ir.Value) -> None:
         """Note what stands for a value, and keep it for those who read it later."""
